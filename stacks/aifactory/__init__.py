@@ -1,0 +1,1 @@
+"""One YAML file to a sovereign AI region."""

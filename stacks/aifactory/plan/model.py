@@ -1,0 +1,170 @@
+"""RegionPlan: what a region will be, as frozen data. Contract 2 (`aifactory.plan/1`), golden-tested.
+
+Every number that was computed rather than copied is a `Derived` and keeps its reason, so that
+`aifactory plan --explain` can answer for it. Nothing here reads a file, a clock, the network or pulumi.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+VERSION = "aifactory.plan/1"
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Derived(Generic[T_co]):
+    """A value and the sentence that says where it came from."""
+
+    value: T_co
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """One node. `name` never changes while the node's place in its pool exists.
+
+    `address` is what other nodes use; None where the provider assigns it. `host_key`, `ssh_address`
+    and `ssh_port` are known in advance only for static hosts.
+    """
+
+    name: str
+    pool: str
+    index: int
+    rank: int
+    shape: str
+    gpus: int
+    address: str | None = None
+    ssh_address: str | None = None
+    ssh_port: int = 22
+    host_key: str | None = None
+    zone: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """Equal nodes in rank order. `layers` are the Ansible layers configured on them, in order."""
+
+    name: str
+    shape: str
+    generation: int
+    purpose: str
+    """`serve` (a user's pool) or `front` (the front door's own nodes)."""
+    nodes: tuple[NodePlan, ...]
+    layers: tuple[str, ...]
+    gpu_kind: str | None
+    """Key of the gpus catalogue, None without GPUs."""
+    gpus_per_node: int
+    node_power_w: Derived[int | None]
+
+
+@dataclass(frozen=True)
+class FabricPlan:
+    """Network between the GPUs of different nodes."""
+
+    kind: Derived[str]
+    nics_per_node: Derived[int]
+    line_rate_gbit_s: Derived[int | None]
+    rails: Derived[int]
+
+
+@dataclass(frozen=True)
+class StoragePlan:
+    name: str
+    kind: str
+    mount: str | None
+    capacity_gib: int | None
+    throughput_mb_s: Derived[int | None]
+
+
+@dataclass(frozen=True)
+class ReplicaPlan:
+    """One copy of a service: on which nodes (more than one for pipeline parallel), which port."""
+
+    index: int
+    nodes: tuple[str, ...]
+    address: str | None
+    port: int
+    gpu_indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """A model in service. `model_file` and `model_sha256` name the weights; None = fetched by the engine."""
+
+    name: str
+    model: str
+    pool: str
+    engine: Derived[str]
+    precision: Derived[str]
+    context_tokens: Derived[int]
+    parallel_requests: Derived[int]
+    tensor_parallel: Derived[int]
+    replicas: tuple[ReplicaPlan, ...]
+    model_file: str | None
+    model_sha256: str | None
+    weights_gib: Derived[float | None]
+
+
+@dataclass(frozen=True)
+class ClientPlan:
+    name: str
+    key_sha256: str | None
+    """None = the key is generated with the region (local without clients in the spec)."""
+    requests_per_minute: int | None
+
+
+@dataclass(frozen=True)
+class FrontDoorPlan:
+    """Where clients come in. `nodes` are names of nodes of pool `front`, or service nodes when it is 0."""
+
+    nodes: tuple[str, ...]
+    hostname: str
+    port: Derived[int]
+    """TCP port clients use. On local it is published on 127.0.0.1; nodes listen on 443."""
+    clients: tuple[ClientPlan, ...]
+    own_ca: bool
+    """True: certificate issued by the region's own CA; False: from the stack's secrets."""
+    tls_certificate_secret: str | None
+    tls_key_secret: str | None
+
+
+@dataclass(frozen=True)
+class PowerPlan:
+    it_kw: Derived[float | None]
+    total_kw: Derived[float | None]
+    contract_kw: float | None
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    version: str
+    region: str
+    spec_digest: str
+    """SHA-256 over the canonical JSON of the spec with all defaults filled in."""
+    country: str
+    provider: str
+    container_engine: str
+    """local: auto | podman | docker; empty elsewhere."""
+    cidr: str
+    ssh_user: str
+    ssh_private_key: str | None
+    """static: path of the key; None = generated with the region."""
+    ssh_bastion: str | None
+    ssh_bastion_host_key: str | None
+    node_container_engine: str
+    driver_branch: Derived[str | None]
+    pools: tuple[PoolPlan, ...]
+    """The user's pools in file order, then `front` where the front door has own nodes."""
+    fabric: FabricPlan
+    storage: tuple[StoragePlan, ...]
+    services: tuple[ServicePlan, ...]
+    front_door: FrontDoorPlan | None
+    """None when the region serves nothing."""
+    power: PowerPlan
+    acceptance_level: Derived[str]
+    defaults_taken: tuple[tuple[str, str], ...]
+    """(key path, value) for every default used, for `plan --explain`."""

@@ -1,0 +1,16 @@
+"""Type tokens of every resource, as literals. Changing one is a migration (aliases, changelog line)."""
+
+LOCAL_NETWORK = "aifactory:local:Network"
+LOCAL_NODE_IMAGE = "aifactory:local:NodeImage"
+LOCAL_NODE_POOL = "aifactory:local:NodePool"
+STATIC_NODE_POOL = "aifactory:static:NodePool"
+HOST_KEYS = "aifactory:host:Keys"
+HOST_CONFIGURATION = "aifactory:host:Configuration"
+SERVICE_ENGINE_IMAGE = "aifactory:service:EngineImage"
+SERVICE_SERVICE = "aifactory:service:Service"
+SERVICE_FRONT_DOOR = "aifactory:service:FrontDoor"
+SERVICE_ACCEPTANCE = "aifactory:service:Acceptance"
+
+COMPONENT_REGION = "aifactory:component:Region"
+COMPONENT_POOL = "aifactory:component:Pool"
+COMPONENT_SERVING = "aifactory:component:Serving"
