@@ -1,0 +1,128 @@
+"""Facts about hardware, drivers, models, clouds and versions: data with a source, read through typed rows.
+
+Each function reads one file of data/ the first time it is called and returns a read-only mapping by key.
+`source` answers where a value came from. See docs/catalogue.md for how rows are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from aifactory.catalog import load
+from aifactory.catalog.suggest import nearest
+from aifactory.catalog.types import (
+    Cloud,
+    Country,
+    Driver,
+    Engine,
+    Gpu,
+    Model,
+    Precision,
+    Regime,
+    Shape,
+    Source,
+    Version,
+)
+
+__all__ = [
+    "TABLES",
+    "Cloud",
+    "Country",
+    "Driver",
+    "Engine",
+    "Gpu",
+    "Model",
+    "Precision",
+    "Regime",
+    "Shape",
+    "Source",
+    "Version",
+    "clouds",
+    "countries",
+    "default_driver",
+    "drivers",
+    "engines",
+    "front_shape",
+    "gpus",
+    "models",
+    "nearest",
+    "regimes",
+    "shapes",
+    "source",
+    "versions",
+]
+
+TABLES: Mapping[str, type[Any]] = {
+    "gpus": Gpu,
+    "shapes": Shape,
+    "drivers": Driver,
+    "models": Model,
+    "engines": Engine,
+    "clouds": Cloud,
+    "countries": Country,
+    "regimes": Regime,
+    "versions": Version,
+}
+
+
+@lru_cache
+def _table(name: str) -> load.Table[Any]:
+    return load.read(load.DATA / f"{name}.toml", TABLES[name])
+
+
+def gpus() -> Mapping[str, Gpu]:
+    return _table("gpus").rows
+
+
+def shapes() -> Mapping[str, Shape]:
+    return _table("shapes").rows
+
+
+def drivers() -> Mapping[str, Driver]:
+    return _table("drivers").rows
+
+
+def models() -> Mapping[str, Model]:
+    return _table("models").rows
+
+
+def engines() -> Mapping[str, Engine]:
+    return _table("engines").rows
+
+
+def clouds() -> Mapping[str, Cloud]:
+    return _table("clouds").rows
+
+
+def countries() -> Mapping[str, Country]:
+    return _table("countries").rows
+
+
+def regimes() -> Mapping[str, Regime]:
+    return _table("regimes").rows
+
+
+def versions() -> Mapping[str, Version]:
+    return _table("versions").rows
+
+
+def source(table: str, key: str, field: str) -> Source:
+    """Where the value of one field came from. Raises KeyError for a table, key or field that is not there."""
+    if table not in TABLES:
+        raise KeyError(table)
+    return _table(table).sources[key, field]
+
+
+def front_shape(provider: str) -> Shape:
+    """The smallest shape of `provider` meant for front doors. Raises KeyError for an unknown provider."""
+    fitting = [s for s in shapes().values() if provider in s.providers and s.purpose == "front"]
+    if not fitting:
+        raise KeyError(provider)
+    return min(fitting, key=lambda s: (s.vcpus or 0, s.memory_gib or 0, s.key))
+
+
+def default_driver() -> Driver:
+    """The branch a region takes when it names none."""
+    return next(d for d in drivers().values() if d.default)

@@ -1,0 +1,201 @@
+"""The catalogue's rows as frozen dataclasses; every field name carries its unit.
+
+None means unknown: no source has been found, or the sources contradict each other. Zero is zero, an empty
+tuple is "none". A field without a default must stand in every row; one with a default None may be left out,
+which says that there is none (a shape without GPUs has no `gpu`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4"]
+Fabric = Literal["none", "infiniband", "roce", "efa", "tcp"]
+ProviderKind = Literal["local", "static", "aws"]
+EngineKind = Literal["nim", "vllm", "sglang", "llama-cpp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a value was read: what, which document and section, and the day somebody looked."""
+
+    key: str
+    title: str
+    document: str
+    checked: dt.date
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """One GPU as it sits in a node.
+
+    `memory_gb` is the maker's nominal figure, in GB as the maker counts. `nvlink_gb_s` is the total of all
+    NVLink or xGMI links of one GPU, both directions; 0 without such links. `pci_ids` are `vendor:device`.
+    `first_driver` is the earliest open-module driver release that lists the GPU.
+    """
+
+    key: str
+    vendor: Literal["nvidia", "amd"]
+    name: str
+    architecture: str
+    compute_capability: str | None
+    """NVIDIA: `major.minor`; AMD: the gfx target."""
+    memory_gb: int | None
+    memory_bandwidth_tb_s: float | None
+    power_w: int | None
+    nvlink_gb_s: float | None
+    pci_ids: tuple[str, ...]
+    first_driver: str | None
+    open_modules: bool
+    """NVIDIA's open kernel modules are recommended or required."""
+    open_modules_required: bool
+    """The proprietary kernel modules do not drive this GPU."""
+    needs_fabric_manager: bool
+    """On the node itself (an NVL72 tray needs it on the switch tray instead)."""
+    needs_nvlsm: bool
+    needs_imex: bool
+    precisions: tuple[Precision, ...]
+    """Weight formats that an engine serves on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One kind of node: a cloud's instance type, a server model, or a container of the local provider.
+
+    `nics` are the ports of the GPU network (of any network where there are no GPUs), `nic_gbit_s` is the line
+    rate of one of them. `power_w` is the whole node's maximum.
+    """
+
+    key: str
+    name: str
+    providers: tuple[ProviderKind, ...]
+    purpose: Literal["serve", "front"]
+    """`front`: meant for front doors; `catalog.front_shape` takes the smallest."""
+    gpu: str | None = None
+    """Key of the gpus table; left out on a shape without GPUs."""
+    gpus: int
+    vcpus: int | None
+    memory_gib: float | None
+    nics: int | None
+    nic_gbit_s: float | None
+    efa_cards: int
+    """Network cards that take an EFA interface."""
+    nvme_gib: int | None
+    """Local NVMe for data, all disks together; 0 without."""
+    power_w: int | None
+    fabric: Fabric
+    """What joins the GPUs of different nodes when the region file does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver:
+    """One branch of NVIDIA's data-centre driver."""
+
+    branch: str
+    kind: Literal["lts", "production", "new_feature"] | None
+    end_of_life: dt.date | None
+    """Last day of the month that the maker names."""
+    ended: bool
+    """Past its end on the day the source was checked (known even where the date is not)."""
+    cuda: str | None
+    """CUDA version that comes with the branch."""
+    open_modules_only: bool
+    default: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One model to serve: its architecture numbers, its licence and its weights.
+
+    `kv_bytes_per_token` is for a 16-bit KV cache, all layers that keep the whole context; `mla` says that the
+    cache is compressed and held whole by every tensor-parallel rank. `weights_gb` is per precision, in 10^9 bytes.
+    `file` and `sha256` name weights that the toolkit makes or ships itself; None = fetched by the engine.
+    """
+
+    key: str
+    name: str
+    hub_id: str | None = None
+    """Repository on the model hub; left out for a model that is on none."""
+    params_b: float | None
+    active_params_b: float | None
+    layers: int | None
+    attention_heads: int | None
+    kv_heads: int | None
+    head_dim: int | None
+    kv_bytes_per_token: int | None
+    mla: bool
+    context_tokens: int | None
+    precisions: tuple[Precision, ...]
+    weights_gb: Mapping[Precision, float]
+    licence: str | None
+    licence_checked: dt.date | None
+    origin_country: str | None
+    engines: tuple[EngineKind, ...]
+    file: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One inference engine: what it can serve, and how one asks it whether it is well."""
+
+    key: EngineKind
+    name: str
+    precisions: tuple[Precision, ...]
+    vendors: tuple[Literal["nvidia", "amd", "cpu"], ...]
+    default_port: int
+    health_path: str
+    metrics_path: str | None
+    metrics_prefix: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """One cloud or partition. The key is what `provider.partition` of a region file names (provider aws)."""
+
+    key: str
+    provider: ProviderKind
+    name: str
+    partition: str | None = None
+    """Partition of its ARNs; left out where it has none."""
+    regions: tuple[str, ...]
+    endpoints_required: bool
+    """The client library does not know its hosts: the region file must give every endpoint."""
+    dns_suffix: str | None = None
+    """End of its API hosts' names; left out where there is no API."""
+    country: str | None = None
+    """Where it stands; left out unless that is one country."""
+    legal_home: str | None = None
+    """Country of the ultimate parent of whoever runs it; left out where that is the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Country:
+    """One country of ISO 3166-1."""
+
+    code: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regime:
+    """One body of rules that a region may have to meet. `countries` empty = not bound to a country."""
+
+    key: str
+    name: str
+    countries: tuple[str, ...]
+    in_force: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One locked version of something the toolkit builds, installs or runs."""
+
+    key: str
+    version: str
+    kind: Literal["go-module", "python-package", "debian-suite"]
+    name: str
+    """What the package index or module proxy calls it."""
