@@ -14,7 +14,9 @@ Field metadata, made with `prop(...)`:
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,7 +56,17 @@ O = TypeVar("O")  # noqa: E741
 
 
 class Cancelled(Exception):
-    """The engine asked to stop. Raised by `Context.check_cancelled` and `Context.wait`."""
+    """The engine asked to stop. Raised by `Context.check_cancelled` and `Context.wait`.
+
+    A verb that has made something catches it and raises HalfMade with `str(error)` as the reason.
+    """
+
+    def __init__(self, message: str = "cancelled") -> None:
+        super().__init__(message)
+
+
+class TimedOut(Cancelled):
+    """The resource's time is up (`custom_timeouts`); to be treated like a cancel."""
 
 
 class HalfMade(Exception):
@@ -109,15 +121,21 @@ class Context:
     progress: Callable[[str], None]
     """Status line of the resource (`12/16 nodes reachable`); the server drops more than one a second."""
 
+    def remaining(self) -> float:
+        """Seconds until the deadline, never negative; infinite without one."""
+        return math.inf if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
     def check_cancelled(self) -> None:
-        """Raises Cancelled when the engine has asked to stop."""
-        if self.cancel.is_set():
-            raise Cancelled
+        """Raises Cancelled when the engine has asked to stop, TimedOut when the deadline has passed."""
+        self.wait(0)
 
     def wait(self, seconds: float) -> None:
-        """Sleeps, but raises Cancelled at once when the engine asks to stop."""
-        if self.cancel.wait(seconds):
+        """Sleeps, but raises Cancelled at once when the engine asks to stop, TimedOut at the deadline."""
+        remaining = self.remaining()
+        if self.cancel.wait(min(seconds, remaining)):
             raise Cancelled
+        if self.remaining() <= 0:
+            raise TimedOut("timed out: the time set for this operation is over")
 
 
 class Resource(ABC, Generic[I, O]):
@@ -135,10 +153,13 @@ class Resource(ABC, Generic[I, O]):
         return news, []
 
     def diff(self, ctx: Context, id: str, olds: I, outs: O, news: I) -> Diff:
-        """What changed. Default: field by field, `replaces` from the metadata. May look at the world cheaply."""
+        """What changed. Default: field by field, `replaces` from the metadata. May look at the world cheaply.
+
+        The token is no change of its own: it follows `generation`, which forces the replacement.
+        """
         updates, replaces = [], []
         for f in dataclasses.fields(news):  # type: ignore[arg-type]
-            if getattr(olds, f.name) != getattr(news, f.name):
+            if f.name != "token" and getattr(olds, f.name) != getattr(news, f.name):
                 (replaces if f.metadata.get("replaces") else updates).append(f.name)
         return Diff(tuple(updates), tuple(replaces))
 
