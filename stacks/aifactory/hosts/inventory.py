@@ -59,9 +59,7 @@ def _refuse_odd_names(hosts: Sequence[FleetHost], layers: Sequence[str]) -> None
     problems = []
     for host in hosts:
         if not naming.HOST_RE.fullmatch(host.name):
-            problems.append(
-                Problem("HOSTS-001", f"Host {host.id}: the name is not lower-case letters, digits, dashes.")
-            )
+            problems.append(Problem("HOSTS-001", f"Host {host.id}: the name is not lower-case letters, digits and -."))
         elif host.name in seen:
             problems.append(Problem("HOSTS-002", f"Two hosts of the fleet are called {host.name}."))
         elif host.name in layers:

@@ -35,7 +35,7 @@ def execute(
     """
     with private_dir() as folder:
         config = ssh_config.write(folder, (host,), ssh)
-        return _ssh(config, host, ssh, argv, timeout_s, stdin)
+        return _ssh(config, host, ssh, argv, timeout_s=timeout_s, stdin=stdin)
 
 
 def read_markers(
@@ -48,7 +48,7 @@ def read_markers(
     with private_dir() as folder:
         config = ssh_config.write(folder, hosts, ssh)
         with ThreadPoolExecutor(min(len(hosts), AT_ONCE)) as pool:
-            answers = list(pool.map(lambda h: _ssh(config, h, ssh, argv, timeout_s, None), hosts))
+            answers = list(pool.map(lambda h: _ssh(config, h, ssh, argv, timeout_s=timeout_s), hosts))
     return {
         host.name: _parsed(answer.stdout) if answer.returncode == 0 else None
         for host, answer in zip(hosts, answers, strict=True)
@@ -57,7 +57,7 @@ def read_markers(
 
 
 def _ssh(
-    config: Path, host: FleetHost, ssh: SshAccess, argv: Sequence[str], timeout_s: float, stdin: str | None
+    config: Path, host: FleetHost, ssh: SshAccess, argv: Sequence[str], *, timeout_s: float, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     command = ["ssh", "-F", str(config), "-T", host.name, "--", shlex.join(argv)]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}

@@ -48,14 +48,15 @@ def run_play(
     play: Play,
     ssh: SshAccess,
     *,
-    key: bytes,
+    key: bytes | None = None,
     progress: Callable[[str], None] = lambda _line: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Runs the play on its targets and says how each fared; blocks, may be stopped, is safe to repeat.
 
-    `key` is the HMAC key of the digests that go into the markers. Raises ProblemError for input that ssh or
-    Ansible would misread, ValueError for a role dict that does not fit, RunError when nothing could run.
+    `key` is the HMAC key of the digests in the markers; without one they match no later run. Raises ProblemError
+    for input that ssh or Ansible would misread, ValueError for a role dict that does not fit, RunError when
+    nothing could run.
     """
     run_id, begun = secrets.token_hex(8), time.monotonic()
     targets = play.targets()
@@ -65,7 +66,7 @@ def run_play(
     why = ""
     with private_dir() as folder:
         config = ssh_config.write(folder, targets, ssh)
-        layer_digests = digests(play, key)
+        layer_digests = digests(play, key or secrets.token_bytes(32))
         shards = [
             _Shard(folder, index, replace(play, limit=tuple(h.name for h in hosts)), run_id)
             for index, hosts in enumerate(_split(targets))
@@ -146,9 +147,8 @@ class _Shard:
         """Writes inventory and playbook; nothing secret leaves the private folder."""
         self.folder.mkdir(mode=0o700)
         (self.folder / "hosts.json").write_text(json.dumps(inventory.build(self.play, layer_digests)))
-        imports = [
-            {"ansible.builtin.import_playbook": str(paths.PLAYBOOKS / p)} for p in (self.play.playbook, "marker.yml")
-        ]
+        books = (self.play.playbook, "marker.yml")
+        imports = [{"ansible.builtin.import_playbook": str(paths.PLAYBOOKS / book)} for book in books]
         (self.folder / "play.json").write_text(json.dumps(imports))
         (self.folder / "results").touch(mode=0o600)
         self._environment = environment(self.folder, config, self.run_id, len(self.play.targets()))
@@ -221,7 +221,6 @@ def environment(folder: Path, config: Path, run_id: str, hosts: int) -> dict[str
         "LC_ALL": "C.UTF-8",
         "TMPDIR": str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "AIFACTORY_PARENT_RUN": run_id,
         "AIFACTORY_RESULT_FILE": str(folder / "results"),
         "ANSIBLE_CONFIG": str(paths.PLAYBOOKS / "ansible.cfg"),
         "ANSIBLE_HOME": str(folder / "ansible"),
