@@ -42,6 +42,8 @@ class NodePlan:
     host_key: str | None = None
     zone: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    publish: tuple[tuple[int, int], ...] = ()
+    """local: (port on the machine's loopback, port of the node) pairs to publish."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,10 @@ class FabricPlan:
     """Network between the GPUs of different nodes."""
 
     kind: Derived[str]
-    nics_per_node: Derived[int]
-    line_rate_gbit_s: Derived[int | None]
-    rails: Derived[int]
+    nics_per_node: Derived[int | None]
+    line_rate_gbit_s: Derived[float | None]
+    """Of one NIC."""
+    rails: Derived[int | None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ class StoragePlan:
 
 @dataclass(frozen=True)
 class ReplicaPlan:
-    """One copy of a service: on which nodes (more than one for pipeline parallel), which port."""
+    """One copy of a service: on which nodes (more than one for pipeline parallel; the first answers), which port.
+
+    `gpu_indices` are the GPUs it takes on each of its nodes.
+    """
 
     index: int
     nodes: tuple[str, ...]
@@ -113,7 +119,7 @@ class ServicePlan:
 class ClientPlan:
     name: str
     key_sha256: str | None
-    """None = the key is generated with the region (local without clients in the spec)."""
+    """None = the region's own client, whose key is generated with it (acceptance, `aifactory ask`)."""
     requests_per_minute: int | None
 
 

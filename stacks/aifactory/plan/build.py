@@ -1,0 +1,100 @@
+"""The plan of a region: one pure function from the region file (and the catalogue) to `RegionPlan`.
+
+No file but the catalogue's own data, no network, no clock, no environment: the same spec gives the same plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from aifactory import catalog
+from aifactory.errors import Problem, ProblemError
+from aifactory.plan import defaults, fabric, front_door, model, nodes, power, services
+from aifactory.plan.lookup import row
+from aifactory.plan.model import Derived, PoolPlan, RegionPlan
+from aifactory.region.spec import LocalProvider, Region, StaticProvider
+
+LOGIN = "ops"
+"""Login of nodes that the toolkit makes; static hosts bring their own."""
+
+T = TypeVar("T")
+
+
+def plan(spec: Region) -> RegionPlan:
+    """What the region will be. Raises one ProblemError with everything that cannot be planned."""
+    own = nodes.front(spec, front_door.port(spec).value)
+    pools = nodes.pools(spec, own)
+    problems: list[Problem] = []
+    placed = _gather(problems, lambda: services.services(spec, pools))
+    draw = _gather(problems, lambda: power.region_power(pools, spec.power))
+    driver = _gather(problems, lambda: _driver(spec, pools))
+    door = _gather(problems, lambda: front_door.front_door(spec, pools, placed or ()))
+    if problems or placed is None or draw is None or driver is None:
+        raise ProblemError(problems)
+    if door and own.first_port is not None:
+        pools = nodes.publish_door(pools, door.nodes, own.first_port)
+    ssh = spec.provider.ssh if isinstance(spec.provider, StaticProvider) else None
+    planned = RegionPlan(
+        version=model.VERSION,
+        region=spec.name,
+        spec_digest=digest(spec),
+        country=spec.jurisdiction.country,
+        provider=spec.provider.kind,
+        container_engine=spec.provider.engine if isinstance(spec.provider, LocalProvider) else "",
+        cidr=spec.network.cidr,
+        ssh_user=ssh.user if ssh else LOGIN,
+        ssh_private_key=ssh.private_key if ssh else None,
+        ssh_bastion=ssh.bastion if ssh else None,
+        ssh_bastion_host_key=ssh.bastion_host_key if ssh else None,
+        node_container_engine=spec.software.container_engine,
+        driver_branch=driver,
+        pools=pools,
+        fabric=fabric.fabric(spec, pools),
+        storage=fabric.storage(spec.storage),
+        services=placed,
+        front_door=door,
+        power=draw,
+        acceptance_level=_level(spec, pools),
+        defaults_taken=(),
+    )
+    return replace(planned, defaults_taken=defaults.taken(spec, planned))
+
+
+def digest(spec: Region) -> str:
+    """SHA-256 over the canonical JSON of the spec with all defaults filled in."""
+    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _gather(problems: list[Problem], step: Callable[[], T]) -> T | None:
+    try:
+        return step()
+    except ProblemError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _driver(spec: Region, pools: tuple[PoolPlan, ...]) -> Derived[str | None]:
+    gpus = catalog.gpus()
+    if not any(p.gpu_kind and gpus[p.gpu_kind].vendor == "nvidia" for p in pools):
+        return Derived(None, "no pool has NVIDIA GPUs")
+    asked = spec.software.driver_branch
+    if asked is not None:
+        return Derived(
+            row(catalog.drivers(), asked, what="driver branch", path="software.driver_branch").branch, "as asked"
+        )
+    default = catalog.default_driver()
+    until = f", supported until {default.end_of_life:%B %Y}" if default.end_of_life else ""
+    return Derived(default.branch, f"the long-term branch of the catalogue{until}")
+
+
+def _level(spec: Region, pools: tuple[PoolPlan, ...]) -> Derived[str]:
+    if spec.acceptance.level is not None:
+        return Derived(spec.acceptance.level, "as asked")
+    if any(p.gpus_per_node for p in pools):
+        return Derived("l2", "there are GPUs")
+    return Derived("l1", "there are no GPUs")
