@@ -1,7 +1,8 @@
 """Reads one data file into typed rows, strictly: every mistake of the file at once, with its row.
 
 A file holds `[sources.<id>]` and `[<table>.<key>]`. A row says `source = "<id>"` for all its values and, where a
-value comes from elsewhere, `sources = {field = "<id>"}`. The string "unknown" is the one way to say unknown.
+value comes from elsewhere, `sources = {field = "<id>"}`; `field_sources` at the top does the latter for every row.
+The string "unknown" is the one way to say unknown.
 """
 
 from __future__ import annotations
@@ -65,11 +66,13 @@ class _Reader(Generic[Row]):
         self.problems: list[Problem] = []
         self.hints, self.key_field, self.required = _shape(row_type)
         self.known: Mapping[str, Source] = {}
+        self.by_field: Mapping[str, str] = {}
 
     def table(self, raw: dict[str, Any]) -> Table[Row]:
-        for key in raw.keys() - {"sources", self.name}:
+        for key in sorted(raw.keys() - {"sources", "field_sources", self.name}):
             self.problem("CAT-002", key, f"A file of this table holds [sources.<id>] and [{self.name}.<key>] only.")
         self.known = dict(self._read_sources(raw.get("sources", {})))
+        self.by_field = self._read_field_sources(raw.get("field_sources", {}))
         rows: dict[str, Row] = {}
         origins: dict[tuple[str, str], Source] = {}
         body = raw.get(self.name, {})
@@ -97,19 +100,26 @@ class _Reader(Generic[Row]):
             else:
                 yield key, Source(key=key, **values)
 
+    def _read_field_sources(self, raw: Any) -> Mapping[str, str]:
+        fields_known = isinstance(raw, dict) and raw.keys() <= set(self.hints) - {self.key_field}
+        if not fields_known or not all(value in self.known for value in raw.values()):
+            self.problem("CAT-005", "field_sources", "Maps fields of the table to ids of [sources].")
+            return {}
+        return dict(raw)
+
     def _row(self, key: str, raw: dict[str, Any], origins: dict[tuple[str, str], Source]) -> Row | None:
         where = f"{self.name}.{key}"
         before = len(self.problems)
         values = {name: value for name, value in raw.items() if name not in {"source", "sources"}}
         allowed = set(self.hints) - {self.key_field}
-        for name in values.keys() - allowed:
+        for name in sorted(values.keys() - allowed):
             nearest = tuple(difflib.get_close_matches(name, allowed, n=1))
             self.problem("CAT-002", f"{where}.{name}", f"{self.row_type.__name__} has no field {name}.", nearest)
-        for name in self.required - values.keys():
+        for name in sorted(self.required - values.keys()):
             self.problem("CAT-003", f"{where}.{name}", f'Missing. Unknown is said with {name} = "{UNKNOWN}".')
         self._origins(key, raw, allowed & values.keys(), origins)
         typed: dict[str, Any] = {self.key_field: key}
-        for name in allowed & values.keys():
+        for name in sorted(allowed & values.keys()):
             try:
                 typed[name] = convert(values[name], self.hints[name])
             except _Wrong as error:
@@ -122,10 +132,10 @@ class _Reader(Generic[Row]):
         if not isinstance(overrides, dict):
             self.problem("CAT-005", where, "sources is a table of field = source id.")
             overrides = {}
-        for name in overrides.keys() - names:
+        for name in sorted(overrides.keys() - names):
             self.problem("CAT-005", f"{where}.sources.{name}", "Names a field that the row does not state.")
-        for name in names:
-            source = overrides.get(name, raw.get("source"))
+        for name in sorted(names):
+            source = overrides.get(name) or self.by_field.get(name) or raw.get("source")
             if source is None:
                 self.problem("CAT-005", f"{where}.{name}", 'No source: the row needs source = "<id>".')
             elif source not in self.known:
