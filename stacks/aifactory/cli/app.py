@@ -30,13 +30,17 @@ def complete_region(incomplete: str) -> list[str]:
     from aifactory import paths
 
     return sorted(
-        p.stem for p in paths.regions_dir().glob("*.yaml") if not p.name.startswith("Pulumi.") and p.stem.startswith(incomplete)
+        p.stem
+        for p in paths.regions_dir().glob("*.yaml")
+        if not p.name.startswith("Pulumi.") and p.stem.startswith(incomplete)
     )
 
 
 RegionArg = Annotated[str, typer.Argument(help="Region name (stem of its file).", autocompletion=complete_region)]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal the command refuses to go on without it.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal the command refuses to go on without it.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the engine's own output.")]
 
 
@@ -48,7 +52,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """One YAML file to a sovereign AI region."""
 
@@ -67,7 +73,10 @@ def init(
 
 @app.command(rich_help_panel="Check")
 def validate(
-    regions: Annotated[list[str] | None, typer.Argument(help="Region names or files; none = all of them.", autocompletion=complete_region)] = None,
+    regions: Annotated[
+        list[str] | None,
+        typer.Argument(help="Region names or files; none = all of them.", autocompletion=complete_region),
+    ] = None,
     json_: Json = False,
     sarif: Annotated[bool, typer.Option(help="SARIF 2.1.0, for code-review tools.")] = False,
 ) -> None:
@@ -80,7 +89,9 @@ def validate(
 @app.command(rich_help_panel="Check")
 def plan(
     region: RegionArg,
-    explain: Annotated[bool, typer.Option(help="Give every derived number its reason, and the defaults taken.")] = False,
+    explain: Annotated[
+        bool, typer.Option(help="Give every derived number its reason, and the defaults taken.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Show what the region will be. Needs no account and no network."""
@@ -180,7 +191,9 @@ def logs(
 
 @app.command(rich_help_panel="Check")
 def catalog(
-    table: Annotated[str, typer.Argument(help="shapes, gpus, models, drivers, engines, clouds, countries, regimes or versions.")],
+    table: Annotated[
+        str, typer.Argument(help="shapes, gpus, models, drivers, engines, clouds, countries, regimes or versions.")
+    ],
     provider: Annotated[str | None, typer.Option(help="shapes: only those of this provider.")] = None,
     json_: Json = False,
 ) -> None:
@@ -199,7 +212,10 @@ def doctor(json_: Json = False) -> None:
 
 
 @app.command(rich_help_panel="Use")
-def env(region: Annotated[str | None, typer.Argument(help="Region name.", autocompletion=complete_region)] = None, json_: Json = False) -> None:
+def env(
+    region: Annotated[str | None, typer.Argument(help="Region name.", autocompletion=complete_region)] = None,
+    json_: Json = False,
+) -> None:
     """Exports for plain `pulumi`: eval "$(aifactory env local)"; pulumi preview -s local."""
     from aifactory.cli import lifecycle
 

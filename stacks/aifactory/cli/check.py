@@ -18,7 +18,9 @@ def validate(names: list[str], *, as_json: bool, as_sarif: bool) -> None:
 
     files = regions.files(names)
     if not files:
-        raise fail("CLI-006", "There is no region file.", code=Exit.BAD_INPUT, fix="aifactory init NAME --provider local")
+        raise fail(
+            "CLI-006", "There is no region file.", code=Exit.BAD_INPUT, fix="aifactory init NAME --provider local"
+        )
     loaded = loader.validate(files)
     problems = []
     for region in loaded:
@@ -75,7 +77,12 @@ def catalog(table: str, *, provider: str | None, as_json: bool) -> None:
     }
     if table not in tables:
         near = suggest.nearest(table, tuple(tables))
-        raise fail("CLI-007", f"`{table}` is not a table of the catalogue.", code=Exit.BAD_INPUT, fix=f"one of {', '.join(tables)}" + (f"; nearest: {near[0]}" if near else ""))
+        raise fail(
+            "CLI-007",
+            f"`{table}` is not a table of the catalogue.",
+            code=Exit.BAD_INPUT,
+            fix=f"one of {', '.join(tables)}" + (f"; nearest: {near[0]}" if near else ""),
+        )
     rows: list[Any] = list(tables[table]().values())
     if provider is not None:
         rows = [r for r in rows if provider in getattr(r, "providers", (provider,))]

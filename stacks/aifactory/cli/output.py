@@ -18,7 +18,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, indent: st
     cells = [list(header)] + [["" if c is None else str(c) for c in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     numeric = [
-        bool(rows) and all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(header))
+        bool(rows) and all(isinstance(row[i], int | float) or row[i] is None for row in rows)
+        for i in range(len(header))
     ]
     lines = []
     for row in cells:
@@ -42,6 +43,8 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise fail("CLI-001", "This changes things and there is no terminal to ask.", code=Exit.BAD_INPUT, fix="pass --yes")
+        raise fail(
+            "CLI-001", "This changes things and there is no terminal to ask.", code=Exit.BAD_INPUT, fix="pass --yes"
+        )
     if input(f"{question} [y/N] ").strip().lower() not in {"y", "yes"}:
         raise fail("CLI-002", "Stopped: nothing was changed.", code=Exit.BAD_INPUT)

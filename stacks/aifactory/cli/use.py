@@ -80,11 +80,23 @@ def status(name: str, *, as_json: bool) -> None:
     print(f"Region {name}")
     if region.endpoint:
         print(f"  endpoint  {region.endpoint}")
-    print("\n" + output.table(("node", "pool", "shape", "gpus", "address", "ssh"), [
-        (h.name, h.pool, h.shape, h.gpus, h.node_address, f"{h.address}:{h.port}") for h in region.hosts], indent="  "))
+    print(
+        "\n"
+        + output.table(
+            ("node", "pool", "shape", "gpus", "address", "ssh"),
+            [(h.name, h.pool, h.shape, h.gpus, h.node_address, f"{h.address}:{h.port}") for h in region.hosts],
+            indent="  ",
+        )
+    )
     if region.services:
-        print("\n" + output.table(("service", "model", "engine", "replicas"), [
-            (s["name"], s["model"], s["engine"], int(s["replicas"])) for s in region.services], indent="  "))
+        print(
+            "\n"
+            + output.table(
+                ("service", "model", "engine", "replicas"),
+                [(s["name"], s["model"], s["engine"], int(s["replicas"])) for s in region.services],
+                indent="  ",
+            )
+        )
     if region.verdicts:
         print("\n" + verdict_table(region.verdicts))
 
@@ -100,11 +112,18 @@ def verdict_table(verdicts: Any) -> str:
 def choose_service(region: Standing, service: str | None) -> str:
     names = [s["name"] for s in region.services]
     if not names or not region.endpoint:
-        raise fail("CLI-011", f"Region {region.name} serves no model.", code=Exit.FAILED, fix="add a service to its file")
+        raise fail(
+            "CLI-011", f"Region {region.name} serves no model.", code=Exit.FAILED, fix="add a service to its file"
+        )
     if service is None:
         return str(names[0])
     if service not in names:
-        raise fail("CLI-012", f"`{service}` is not a service of {region.name}.", code=Exit.BAD_INPUT, fix=f"one of {', '.join(names)}")
+        raise fail(
+            "CLI-012",
+            f"`{service}` is not a service of {region.name}.",
+            code=Exit.BAD_INPUT,
+            fix=f"one of {', '.join(names)}",
+        )
     return service
 
 
@@ -117,13 +136,17 @@ def ask(name: str, text: str, *, service: str | None, as_json: bool) -> None:
     try:
         if as_json:
             done = client.complete(endpoint, region.ca_certificate, region.client_key, model, text)
-            output.emit_json({"model": model, "text": done.text, "finish_reason": done.finish_reason, "usage": done.usage})
+            output.emit_json(
+                {"model": model, "text": done.text, "finish_reason": done.finish_reason, "usage": done.usage}
+            )
             return
         for piece in client.stream(endpoint, region.ca_certificate, region.client_key, model, text):
             print(piece, end="", flush=True)
         print()
     except client.ServingError as error:
-        raise fail("CLI-013", f"The front door did not answer: {error}", code=Exit.FAILED, fix=f"aifactory verify {name}") from error
+        raise fail(
+            "CLI-013", f"The front door did not answer: {error}", code=Exit.FAILED, fix=f"aifactory verify {name}"
+        ) from error
 
 
 def verify(name: str, *, as_json: bool) -> None:
@@ -154,7 +177,11 @@ def _host(region: Standing, node: str) -> FleetHost:
         if host.name == node:
             return host
     names = ", ".join(h.name for h in region.hosts)
-    raise ProblemError(fail("CLI-014", f"`{node}` is not a node of {region.name}.", code=Exit.BAD_INPUT, fix=f"one of {names}").problems)
+    raise ProblemError(
+        fail(
+            "CLI-014", f"`{node}` is not a node of {region.name}.", code=Exit.BAD_INPUT, fix=f"one of {names}"
+        ).problems
+    )
 
 
 def ssh(name: str, node: str, command: list[str]) -> None:
@@ -180,5 +207,10 @@ def logs(name: str, service: str | None, lines: int) -> None:
         choose_service(region, service)
     for host, unit in wanted:
         print(f"== {host.name} {unit}", flush=True)
-        done = remote.execute(host, region.ssh_access(), ["sudo", "journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", unit], timeout_s=30)
+        done = remote.execute(
+            host,
+            region.ssh_access(),
+            ["sudo", "journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", unit],
+            timeout_s=30,
+        )
         os.write(1, done.stdout.encode() if isinstance(done.stdout, str) else done.stdout)

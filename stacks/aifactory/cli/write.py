@@ -13,7 +13,13 @@ def init(name: str, provider: str, force: bool) -> None:
     kinds = ("local", "static", "aws")
     problems = []
     if not re.fullmatch(naming.REGION_RE, name):
-        problems.append(Problem("CLI-003", f"`{name}` is not a region name.", allowed="a lower-case letter, then 1 to 30 of a-z, 0-9 and -"))
+        problems.append(
+            Problem(
+                "CLI-003",
+                f"`{name}` is not a region name.",
+                allowed="a lower-case letter, then 1 to 30 of a-z, 0-9 and -",
+            )
+        )
     if provider not in kinds:
         problems.append(Problem("CLI-004", f"`{provider}` is not a provider kind.", allowed=", ".join(kinds)))
     if problems:
@@ -25,6 +31,11 @@ def init(name: str, provider: str, force: bool) -> None:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise fail("CLI-005", f"{path} exists.", code=Exit.BAD_INPUT, fix=f"edit it, or: aifactory init {name} --provider {provider} --force") from None
+        raise fail(
+            "CLI-005",
+            f"{path} exists.",
+            code=Exit.BAD_INPUT,
+            fix=f"edit it, or: aifactory init {name} --provider {provider} --force",
+        ) from None
     print(f"Wrote {path}")
     print(f"Next: edit it, then  aifactory validate {name}  and  aifactory plan {name}")
