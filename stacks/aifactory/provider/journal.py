@@ -111,6 +111,19 @@ class Journal:
             os.close(handle)
 
 
+def live_nonce(inputs: Any, outputs: Any) -> str | None:
+    """The nonce that the journal has for what a state holds; None where no journal says anything.
+
+    It differs from the state's after a run that was killed while it replaced the object by itself (taint): Diff
+    then asks for an update, and the update takes the object back.
+    """
+    region, token = getattr(inputs, "region", ""), getattr(inputs, "token", "")
+    if not (isinstance(region, str) and region and token and hasattr(outputs, "nonce")):
+        return None
+    journal = Journal(region, token)
+    return journal.nonce if journal.exists else None
+
+
 def _lock(path: Path, ctx: Context) -> int:
     """A descriptor that holds the lock; the kernel lets go when it is closed or the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

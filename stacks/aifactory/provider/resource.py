@@ -157,7 +157,8 @@ class Resource(ABC, Generic[I, O]):
 
         The token is no change of its own: it follows `generation`, which forces the replacement.
         """
-        updates, replaces = [], []
+        updates: list[str] = []
+        replaces: list[str] = []
         for f in dataclasses.fields(news):  # type: ignore[arg-type]
             if f.name != "token" and getattr(olds, f.name) != getattr(news, f.name):
                 (replaces if f.metadata.get("replaces") else updates).append(f.name)
