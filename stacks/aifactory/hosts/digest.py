@@ -60,7 +60,7 @@ def _variables(play: Play, role: str, key: bytes) -> dict[str, Any]:
     for name in play.secret_vars.get(role, {}):
         text = json.dumps([role, name, whole[name]]).encode()
         whole[name] = "hmac:" + hmac.new(key, text, hashlib.sha256).hexdigest()
-    return whole
+    return {name: value for name, value in whole.items() if name not in play.local_vars.get(role, {})}
 
 
 def _tree(names: Iterable[str], base: Path = paths.PLAYBOOKS) -> list[tuple[str, bool, str]]:

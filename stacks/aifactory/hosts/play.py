@@ -37,6 +37,8 @@ class Play:
     when it is through. `layers` are the inventory groups (every host is in each) and, for layers that are
     roles, the dicts of `role_vars`. `secret_vars` are merged into the dict of their role and enter
     digests only as HMACs. `files` are files of the controller whose content decides the outcome.
+    `local_vars` are paths on this controller: merged likewise, but not part of digests, so that two
+    controllers agree on what is up to date.
     """
 
     playbook: str
@@ -45,6 +47,7 @@ class Play:
     layers: tuple[str, ...]
     role_vars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     secret_vars: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    local_vars: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     check: bool = False
     limit: tuple[str, ...] = ()
     """Names of the hosts to run on; empty = all."""

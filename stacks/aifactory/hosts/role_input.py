@@ -22,12 +22,13 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 def roles(play: Play) -> tuple[str, ...]:
     """Roles whose dict the inventory writes: the layers, and any other role that variables are given for."""
-    return tuple(dict.fromkeys((*play.layers, *play.role_vars, *play.secret_vars)))
+    return tuple(dict.fromkeys((*play.layers, *play.role_vars, *play.secret_vars, *play.local_vars)))
 
 
 def merged(play: Play, role: str) -> dict[str, Any]:
-    """The whole dict of a role: defaults of its argument specification, then variables, then secrets."""
-    return complete(role, {**play.role_vars.get(role, {}), **play.secret_vars.get(role, {})})
+    """The whole dict of a role: defaults of its argument specification, then variables, secrets, local paths."""
+    given = (play.role_vars, play.secret_vars, play.local_vars)
+    return complete(role, {key: value for part in given for key, value in part.get(role, {}).items()})
 
 
 def complete(role: str, given: Mapping[str, Any]) -> dict[str, Any]:
