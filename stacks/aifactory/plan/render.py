@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os.path
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -97,9 +96,8 @@ def _span(names: Sequence[str]) -> str:
     """`a-000`, `a-000, 001`, `a-000 … 015`: what all names share is said once."""
     if len(names) == 1:
         return names[0]
-    shared = os.path.commonprefix(names).rfind("-") + 1
     link = ", " if len(names) == 2 else " … "
-    return f"{names[0]}{link}{names[-1][shared:]}"
+    return f"{names[0]}{link}{names[-1].removeprefix(names[0][: names[0].rfind('-') + 1])}"
 
 
 def _fabric(plan: RegionPlan) -> str:
