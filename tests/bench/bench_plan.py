@@ -14,9 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from aifactory.plan import build, render  # noqa: E402
-from aifactory.region.spec import Region  # noqa: E402
-from tests.unit.plan import regions  # noqa: E402
+from aifactory.plan import build, render
+from aifactory.region.spec import Region
+
+from tests.unit.plan import regions
 
 
 def wide(nodes: int) -> Region:
