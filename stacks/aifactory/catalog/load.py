@@ -185,7 +185,7 @@ def convert(value: Any, hint: Any) -> Any:
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
             raise _Wrong("a table")
-        return MappingProxyType({convert(k, args[0]): convert(v, args[1]) for k, v in value.items()})
+        return {convert(k, args[0]): convert(v, args[1]) for k, v in value.items()}
     return _plain(value, hint)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4"]
+"""Weight format; bf16 stands for any 16-bit weights."""
 Fabric = Literal["none", "infiniband", "roce", "efa", "tcp"]
 ProviderKind = Literal["local", "static", "aws"]
 EngineKind = Literal["nim", "vllm", "sglang", "llama-cpp"]
@@ -32,7 +33,7 @@ class Source:
 class Gpu:
     """One GPU as it sits in a node.
 
-    `memory_gb` is the maker's nominal figure, in GB as the maker counts. `nvlink_gb_s` is the total of all
+    `memory_gb` is the maker's nominal figure; read it as 10^9 bytes, which is never more than there is. `nvlink_gb_s` is the total of all
     NVLink or xGMI links of one GPU, both directions; 0 without such links. `pci_ids` are `vendor:device`.
     `first_driver` is the earliest open-module driver release that lists the GPU.
     """
@@ -199,3 +200,5 @@ class Version:
     kind: Literal["go-module", "python-package", "debian-suite"]
     name: str
     """What the package index or module proxy calls it."""
+    module_version: str | None = None
+    """go-module: what its go.mod requires."""
