@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from aifactory import paths
 from aifactory.errors import Exit, fail
 
 REPLY = "I am a test model with constructed weights: this fixed sentence proves the path, not any knowledge."
@@ -26,6 +27,7 @@ REPLY = "I am a test model with constructed weights: this fixed sentence proves 
 SHA256 = "345e1b4899f56b6e97721c5a3188b06577f0c4b77d72bf6c483ed62abdb38001"
 """Digest of the file that `content()` makes; equals the catalogue's row and is tested against it."""
 
+FILE = f"{SHA256}.gguf"
 CONTEXT_TOKENS = 4096
 WIDTH = 288
 """Embedding width. One column a token, a multiple of the 32-wide attention heads."""
@@ -79,9 +81,14 @@ def verify(path: Path, sha256: str) -> None:
         )
 
 
+def folder() -> Path:
+    """Where model files are kept on the controller."""
+    return paths.cache() / "models"
+
+
 def ensure(folder: Path) -> Path:
     """`<folder>/<sha256>.gguf`, built when it is missing or damaged."""
-    path = folder / f"{SHA256}.gguf"
+    path = folder / FILE
     if path.exists():
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == SHA256:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +60,31 @@ def build(
     """
     recipe = _recipe(engine)
     architecture = architecture or native_architecture()
-    name = f"{engine}-{key(engine, architecture)}"
-    folder = paths.cache() / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / f".{name}.lock", check):
-        if (found := _cached(folder / f"{name}.json")) is not None:
+    name = _name(engine, architecture)
+    images = folder()
+    images.mkdir(parents=True, exist_ok=True)
+    with _locked(images / f".{name}.lock", check):
+        if (found := _cached(images / f"{name}.json")) is not None:
             return found
-        _need_space(folder)
-        with _scratch(folder, name) as scratch:
+        _need_space(images)
+        with _scratch(images, name) as scratch:
             image = _build(_Job(recipe, name, architecture, mirror, scratch, progress, check))
-            Path(image.archive).replace(folder / f"{name}.tar")
-            image = Image(str(folder / f"{name}.tar"), image.sha256, image.image_id, image.reference)
+            Path(image.archive).replace(images / f"{name}.tar")
+            image = replace(image, archive=str(images / f"{name}.tar"))
             (scratch / "image.json").write_text(json.dumps(asdict(image)), encoding="utf-8")
-            (scratch / "image.json").replace(folder / f"{name}.json")
+            (scratch / "image.json").replace(images / f"{name}.json")
     progress("engine image: ready")
     return image
+
+
+def folder() -> Path:
+    """Where image archives are kept on the controller."""
+    return paths.cache() / "images"
+
+
+def find(engine: str, architecture: str | None = None) -> Image | None:
+    """The image when it is in the cache, undamaged."""
+    return _cached(folder() / f"{_name(engine, architecture or native_architecture())}.json")
 
 
 def key(engine: str, architecture: str) -> str:
@@ -94,6 +104,10 @@ def native_architecture() -> str:
             "SRV-015", f"There is no inference engine for {machine} (only x86-64 and 64-bit Arm).", code=Exit.PREFLIGHT
         )
     return _ARCHITECTURES[machine]
+
+
+def _name(engine: str, architecture: str) -> str:
+    return f"{engine}-{key(engine, architecture)}"
 
 
 def _recipe(engine: str) -> Path:
@@ -165,6 +179,7 @@ def _cached(record: Path) -> Image | None:
     """The image that `record` describes, when its archive is there with the right bytes."""
     try:
         image = Image(**json.loads(record.read_text(encoding="utf-8")))
+        image = replace(image, archive=str(record.with_suffix(".tar")))  # the cache may have been moved
         with Path(image.archive).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError, TypeError):
@@ -172,23 +187,23 @@ def _cached(record: Path) -> Image | None:
     return image if digest == image.sha256 else None
 
 
-def _need_space(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
+def _need_space(images: Path) -> None:
+    free = shutil.disk_usage(images).free
     if free < _NEEDED_BYTES:
         raise fail(
             "SRV-012",
-            f"Building the engine image takes {_NEEDED_BYTES >> 20} MiB; {folder} has {free >> 20} MiB left.",
+            f"Building the engine image takes {_NEEDED_BYTES >> 20} MiB; {images} has {free >> 20} MiB left.",
             code=Exit.FAILED,
             fix="free some space, or set AIFACTORY_CACHE to a larger disk",
         )
 
 
 @contextmanager
-def _scratch(folder: Path, name: str) -> Iterator[Path]:
+def _scratch(images: Path, name: str) -> Iterator[Path]:
     """A folder beside the result, removed at the end. What a killed build of the same image left goes first."""
-    for stale in folder.glob(f".{name}.build-*"):
+    for stale in images.glob(f".{name}.build-*"):
         shutil.rmtree(stale, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(prefix=f".{name}.build-", dir=folder))
+    path = Path(tempfile.mkdtemp(prefix=f".{name}.build-", dir=images))
     path.chmod(0o755)  # mmdebstrap's unprivileged mode reads it as another user
     try:
         yield path

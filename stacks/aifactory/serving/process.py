@@ -1,8 +1,12 @@
-"""Runs a tool to its end, line by line, in its own process group; a stop ends the whole group."""
+"""Runs a tool to its end, line by line, in its own process group; a stop ends the whole group.
+
+The tool also ends when this process is killed, where util-linux is there to arrange it.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -23,8 +27,9 @@ def run(
 
     `check` is called five times a second and may raise: the tool is then ended and the exception goes on.
     """
+    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     process = subprocess.Popen(
-        command,
+        [*guard, *command],
         env=None if environment is None else dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -84,7 +84,7 @@ def read_key(path: str | None) -> str:
 
 def start(options: argparse.Namespace) -> object:
     """The native server, listening. Holds the interpreter while it loads, so that no Python handler runs."""
-    import xllamacpp  # noqa: PLC0415 (only in the image)
+    import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = options.model
