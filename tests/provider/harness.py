@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aifactory.provider import identity
+from aifactory.provider import coerce, identity, wire
+from aifactory.provider.journal import live_nonce
 from aifactory.provider.resource import CheckFailure, Context, Diff, HalfMade, Resource
 
 DEPLOYMENT = "t-deployment"
@@ -107,8 +108,17 @@ class Engine:
         )
 
     def inputs(self, values: Mapping[str, Any] | Any) -> Any:
-        """An Inputs of the resource; a mapping gives its top-level fields."""
-        return self.resource.Inputs(**values) if isinstance(values, Mapping) else values
+        """An Inputs of the resource, over the wire; a mapping gives its top-level fields. Raises CheckFailed."""
+        loaded = coerce.load(self.resource.Inputs, wire.decode(wire.dump(values, preview=True)))
+        if loaded.failures:
+            raise CheckFailed([CheckFailure(wire.show(f.path), f.reason) for f in loaded.failures])
+        return loaded.value
+
+    def over_the_wire(self, outputs: Any) -> Any:
+        """The outputs as the next verb will see them. A resource whose outputs do not survive it is wrong."""
+        back = coerce.load(self.resource.Outputs, wire.decode(wire.dump(outputs)), lenient=True).value
+        assert "UNKNOWN" in repr(outputs) or back == outputs, f"the wire changes {outputs} into {back}"
+        return back
 
     def check(self, values: Mapping[str, Any] | Any, *, olds: Any = None, preview: bool = False) -> Any:
         """The inputs completed as the server completes them. Raises CheckFailed."""
@@ -135,9 +145,22 @@ class Engine:
         news = self.check(values, olds=state.inputs if state else None, preview=True)
         if state is None:
             return None, self.resource.preview(ctx, news, None)
-        diff = self.resource.diff(ctx, state.id, state.inputs, state.outputs, news)
+        diff = self.diff(news)
         outs = None if diff.replaces else state.outputs
         return diff, self.resource.preview(ctx, news, outs) if diff.changes else state.outputs
+
+    def diff(self, news: Any) -> Diff:
+        """The resource's diff, and the update that a state with a lost nonce needs, as the server asks for it."""
+        state = self.state
+        assert state
+        found = self.resource.diff(self.context(preview=True), state.id, state.inputs, state.outputs, news)
+        if self._taken_back(state) != state.outputs:
+            found = dataclasses.replace(found, output_updates=(*found.output_updates, "nonce"))
+        return found
+
+    def _taken_back(self, state: State) -> Any:
+        live = live_nonce(state.inputs, state.outputs)
+        return state.outputs if live is None else dataclasses.replace(state.outputs, nonce=live)
 
     def up(self, values: Mapping[str, Any] | Any, *, timeout_s: float | None = None) -> State:
         """Creates, updates, replaces or leaves alone, as the engine would."""
@@ -146,17 +169,17 @@ class Engine:
         if state is None:
             return self._create(ctx, self.check(values))
         news = self.check(values, olds=state.inputs)
-        diff = self.resource.diff(ctx, state.id, state.inputs, state.outputs, news)
+        diff = self.diff(news)
         if diff.replaces:
             self.operations.append("replace")
             return self._replace(ctx, state, self.check(values), diff)
         if diff.changes or state.reasons:
             self.operations.append("update")
             try:
-                outputs = self.resource.update(ctx, state.id, state.inputs, state.outputs, news)
-                self.state = State(state.id, news, outputs)
+                outputs = self.resource.update(ctx, state.id, state.inputs, self._taken_back(state), news)
+                self.state = State(state.id, news, self.over_the_wire(outputs))
             except HalfMade as half:
-                self.state = State(half.id, news, half.outputs, tuple(half.reasons))
+                self.state = State(half.id, news, self.over_the_wire(half.outputs), tuple(half.reasons))
                 raise
         assert self.state
         return self.state
@@ -170,7 +193,7 @@ class Engine:
         """Reads the world into the state; None when the object is gone."""
         assert self.state
         found = self.resource.read(self.context(), self.state.id, self.state.inputs, self.state.outputs)
-        self.state = State(self.state.id, found[0], found[1], self.state.reasons) if found else None
+        self.state = State(self.state.id, found[0], self.over_the_wire(found[1])) if found else None
         return self.state
 
     def destroy(self) -> None:
@@ -192,9 +215,9 @@ class Engine:
         self.operations.append("create")
         try:
             id_, outputs = self.resource.create(ctx, news)
-            self.state = State(id_, news, outputs)
+            self.state = State(id_, news, self.over_the_wire(outputs))
         except HalfMade as half:
-            self.state = State(half.id, news, half.outputs, tuple(half.reasons))
+            self.state = State(half.id, news, self.over_the_wire(half.outputs), tuple(half.reasons))
             raise
         return self.state
 

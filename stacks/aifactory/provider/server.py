@@ -56,11 +56,11 @@ def serve(registry: Registry, arguments: Sequence[str]) -> NoReturn:
     leaver = Leaver(servicer)
     leaver.install()
     server, port = start(servicer)
-    del server  # lives in its threads
     print(port, flush=True)
-    while True:
+    while server is not None:  # a server that nothing names any more stops
         time.sleep(PARENT_POLL_S)
         leaver.leave_when_orphaned()
+    raise AssertionError("never gets here")
 
 
 def start(servicer: Servicer) -> tuple[grpc.Server, int]:

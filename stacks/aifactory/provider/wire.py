@@ -126,7 +126,7 @@ class _Dumper:
         else:
             self.bare(value, target, path)
 
-    def bare(self, value: Any, target: struct_pb2.Value, path: Path) -> None:  # noqa: PLR0912
+    def bare(self, value: Any, target: struct_pb2.Value, path: Path) -> None:
         if isinstance(value, enum.Enum):
             value = value.value
         if value is None:
