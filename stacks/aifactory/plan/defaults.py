@@ -49,8 +49,8 @@ def _worked_out(plan: RegionPlan) -> dict[str, Any]:
         "network.egress": "closed",
         "front_door.nodes": (len(own.nodes) if own else 0) if door else None,
         "front_door.shape": own.shape if own else None,
-        "front_door.port": door.port.value if door else None,
         "front_door.hostname": door.hostname if door else None,
+        "front_door.port": door.port.value if door else None,
         "front_door.clients": "only the region's own" if door else None,
     }
     for index, service in enumerate(plan.services):

@@ -39,7 +39,7 @@ def choose(service: Service, model: Model, gpu: Gpu | None, path: str) -> Derive
             "PLAN-005", f"{path}.pool", f"No engine serves {model.key} on {where}.",
             nearest=_pools_hint(model), allowed=f"engines of {model.key}: {', '.join(model.engines)}",
         )  # fmt: skip
-    return Derived(str(fitting[0]), f"first of {model.key}'s engines that runs on {where}")
+    return Derived(str(fitting[0]), f"the first of {model.key}'s engines that runs on {where}")
 
 
 def _pools_hint(model: Model) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from aifactory.region.spec import LocalProvider, Region
 LOCAL_PORT = 8443
 """On the machine's loopback; a port below 1024 would need root there."""
 PORT = 443
+LOOPBACK = "127.0.0.1"
 OWN_CLIENT = "aifactory"
 """The region's own client: acceptance and `aifactory ask` call with its key."""
 SECRET = "secret:"  # noqa: S105 - the prefix of a reference, not a secret
@@ -29,9 +30,11 @@ def front_door(spec: Region, pools: tuple[PoolPlan, ...], services: tuple[Servic
         return None
     nodes = _nodes(pools, services)
     door = spec.front_door
+    hostname = _hostname(spec, nodes)
     return FrontDoorPlan(
         nodes=tuple(n.name for n in nodes),
-        hostname=door.hostname or _hostname(spec, nodes),
+        hostname=hostname,
+        server_names=_server_names(spec, hostname, nodes),
         port=port(spec),
         clients=_clients(spec),
         own_ca=door.tls is None,
@@ -50,10 +53,16 @@ def _nodes(pools: tuple[PoolPlan, ...], services: tuple[ServicePlan, ...]) -> tu
 
 
 def _hostname(spec: Region, nodes: tuple[NodePlan, ...]) -> str:
-    """`localhost` on local, the first node's address where it is known, else a name in `.internal`."""
+    """Loopback on local, else the name asked for, the first node's address, or a name in `.internal`."""
     if isinstance(spec.provider, LocalProvider):
-        return "localhost"
-    return nodes[0].address or f"api.{spec.name}.internal"
+        return LOOPBACK
+    return spec.front_door.hostname or nodes[0].address or f"api.{spec.name}.internal"
+
+
+def _server_names(spec: Region, hostname: str, nodes: tuple[NodePlan, ...]) -> tuple[str, ...]:
+    asked = (spec.front_door.hostname,) if spec.front_door.hostname else ()
+    addresses = tuple(n.address for n in nodes if n.address)
+    return tuple(dict.fromkeys((hostname, *asked, LOOPBACK, "localhost", *addresses)))
 
 
 def _clients(spec: Region) -> tuple[ClientPlan, ...]:

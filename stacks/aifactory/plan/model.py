@@ -129,6 +129,9 @@ class FrontDoorPlan:
 
     nodes: tuple[str, ...]
     hostname: str
+    """Name or address in the URL that clients use: 127.0.0.1 on local."""
+    server_names: tuple[str, ...]
+    """Names and addresses on a certificate of the region's own CA, the hostname first."""
     port: Derived[int]
     """TCP port clients use. On local it is published on 127.0.0.1; nodes listen on 443."""
     clients: tuple[ClientPlan, ...]
@@ -136,6 +139,11 @@ class FrontDoorPlan:
     """True: certificate issued by the region's own CA; False: from the stack's secrets."""
     tls_certificate_secret: str | None
     tls_key_secret: str | None
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that clients use, without the API's `/v1`."""
+        return f"https://{self.hostname}" + ("" if self.port.value == 443 else f":{self.port.value}")
 
 
 @dataclass(frozen=True)

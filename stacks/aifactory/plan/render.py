@@ -27,7 +27,7 @@ def table(plan: RegionPlan, explain: bool = False) -> str:
     blocks += _section("fabric", [_fabric(plan)])
     blocks += _section("storage", _columns(_storage_rows(plan)))
     blocks += _section("services", [line for s in plan.services for line in _service(s)])
-    blocks += _section("front door", _front_door(plan.front_door, plan.provider))
+    blocks += _section("front door", _front_door(plan.front_door))
     blocks += _section("power", [_power(plan)])
     blocks += _section("acceptance", [f"level {plan.acceptance_level.value}: {plan.acceptance_level.reason}"])
     if explain:
@@ -126,7 +126,11 @@ def _service(service: ServicePlan) -> Iterator[str]:
     yield f"  {service.context_tokens.value:,} tokens of context, {requests} at once{each}"
     yield f"  on {_places(service.replicas)}"
     on_gpus = bool(service.replicas[0].gpu_indices)
-    yield f"  because {service.tensor_parallel.reason if on_gpus else service.engine.reason}"
+    yield (
+        f"  because {service.tensor_parallel.reason}"
+        if on_gpus
+        else f"  {service.engine.value}: {service.engine.reason}"
+    )
 
 
 def _weights(service: ServicePlan) -> str:
@@ -160,16 +164,10 @@ def _slot(replica: ReplicaPlan) -> str:
     return f"GPUs {taken}, port {replica.port}"
 
 
-def endpoint(door: FrontDoorPlan, provider: str) -> str:
-    """The URL clients use."""
-    host = "127.0.0.1" if provider == "local" else door.hostname
-    return f"https://{host}" if door.port.value == 443 else f"https://{host}:{door.port.value}"
-
-
-def _front_door(door: FrontDoorPlan | None, provider: str) -> Iterator[str]:
+def _front_door(door: FrontDoorPlan | None) -> Iterator[str]:
     if door is None:
         return
-    yield f"{endpoint(door, provider)} on {_span(door.nodes)}"
+    yield f"{door.endpoint} on {_span(door.nodes)}"
     issuer = "issued by the region's own CA" if door.own_ca else "from the region's secrets"
     yield f"  certificate {issuer}; clients: {', '.join(c.name for c in door.clients)}"
 

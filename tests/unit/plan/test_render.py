@@ -60,12 +60,3 @@ def test_to_dict_is_json_with_stable_order() -> None:
         "value": plan.services[0].engine.value,
         "reason": plan.services[0].engine.reason,
     }
-
-
-def test_endpoint_default_port_is_left_out() -> None:
-    plan = build.plan(regions.example("oslo-lab"))
-    assert plan.front_door is not None
-    assert render.endpoint(plan.front_door, plan.provider) == "https://10.40.0.11"
-    local = build.plan(regions.example("local"))
-    assert local.front_door is not None
-    assert render.endpoint(local.front_door, local.provider) == "https://127.0.0.1:8443"
