@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from aifactory.cli import output, regions
-from aifactory.errors import Exit, ProblemError, fail
+from aifactory.errors import Exit, Problem, ProblemError, fail
 
 
 def validate(names: list[str], *, as_json: bool, as_sarif: bool) -> None:
@@ -22,7 +22,7 @@ def validate(names: list[str], *, as_json: bool, as_sarif: bool) -> None:
             "CLI-006", "There is no region file.", code=Exit.BAD_INPUT, fix="aifactory init NAME --provider local"
         )
     loaded = loader.validate(files)
-    problems = []
+    problems: list[Problem] = []
     for region in loaded:
         try:
             build.plan(region.spec)

@@ -46,7 +46,7 @@ def standing(name: str, *, secrets: bool = True) -> Standing:
 
     loaded, plan = regions.load_plan(name)
     stack = Stack(loaded.spec)
-    raw = stack.outputs(show_secrets=secrets) if stack.exists() else {}
+    raw: dict[str, Any] = dict(stack.outputs(show_secrets=secrets)) if stack.exists() else {}
     if not raw.get("fleet"):
         raise fail("CLI-010", f"Region {name} does not stand.", code=Exit.FAILED, fix=f"aifactory up {name}")
     return Standing(
