@@ -43,10 +43,10 @@ class _Wrong(ValueError):
 
 def read(path: Path, row_type: type[Row]) -> Table[Row]:
     """The table in `path`, whose name is the file's stem. Raises ProblemError with every mistake."""
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProblemError([Problem("CAT-001", f"Not TOML: {error}", Place(str(path)))]) from error
     reader = _Reader(path, text, row_type)
     table = reader.table(raw)
@@ -80,11 +80,10 @@ class _Reader(Generic[Row]):
             self.problem("CAT-003", self.name, "The file has no rows.")
             body = {}
         for key, values in body.items():
-            row = self._row(key, values, origins) if isinstance(values, dict) else None
-            if row is not None:
-                rows[key] = row
-            elif not isinstance(values, dict):
+            if not isinstance(values, dict):
                 self.problem("CAT-004", f"{self.name}.{key}", "A row is a table of fields.")
+            elif (row := self._row(key, values, origins)) is not None:
+                rows[key] = row
         return Table(MappingProxyType(rows), MappingProxyType(origins))
 
     def _read_sources(self, raw: Any) -> Iterator[tuple[str, Source]]:
@@ -102,7 +101,7 @@ class _Reader(Generic[Row]):
 
     def _read_field_sources(self, raw: Any) -> Mapping[str, str]:
         fields_known = isinstance(raw, dict) and raw.keys() <= set(self.hints) - {self.key_field}
-        if not fields_known or not all(value in self.known for value in raw.values()):
+        if not fields_known or not all(str(v) in self.known for v in raw.values()):
             self.problem("CAT-005", "field_sources", "Maps fields of the table to ids of [sources].")
             return {}
         return dict(raw)
@@ -130,7 +129,7 @@ class _Reader(Generic[Row]):
         where = f"{self.name}.{key}"
         overrides = raw.get("sources", {})
         if not isinstance(overrides, dict):
-            self.problem("CAT-005", where, "sources is a table of field = source id.")
+            self.problem("CAT-005", f"{where}.sources", "A table of field = source id.")
             overrides = {}
         for name in sorted(overrides.keys() - names):
             self.problem("CAT-005", f"{where}.sources.{name}", "Names a field that the row does not state.")
@@ -138,7 +137,7 @@ class _Reader(Generic[Row]):
             source = overrides.get(name) or self.by_field.get(name) or raw.get("source")
             if source is None:
                 self.problem("CAT-005", f"{where}.{name}", 'No source: the row needs source = "<id>".')
-            elif source not in self.known:
+            elif not isinstance(source, str) or source not in self.known:
                 self.problem("CAT-005", f"{where}.{name}", f"Source {source!r} is not defined in this file.")
             else:
                 origins[key, name] = self.known[source]

@@ -33,9 +33,9 @@ class Source:
 class Gpu:
     """One GPU as it sits in a node.
 
-    `memory_gb` is the maker's nominal figure; read it as 10^9 bytes, which is never more than there is. `nvlink_gb_s` is the total of all
-    NVLink or xGMI links of one GPU, both directions; 0 without such links. `pci_ids` are `vendor:device`.
-    `first_driver` is the earliest open-module driver release that lists the GPU.
+    `memory_gb` is the maker's nominal figure; read it as 10^9 bytes, which is never more than there is.
+    `nvlink_gb_s` is the total of all NVLink or xGMI links of one GPU, both directions; 0 without such links.
+    `pci_ids` are `vendor:device`. `first_driver` is the earliest open-module driver release that lists the GPU.
     """
 
     key: str
