@@ -30,3 +30,13 @@ def network(region: str) -> str:
 
 def volume(node_name: str, purpose: str) -> str:
     return f"{node_name}-{purpose}"
+
+
+REGION = "region"
+KEYS = "keys"
+NETWORK = "network"
+NODE_IMAGE = "node-image"
+SERVING = "serving"
+FRONT_DOOR = "front-door"
+ACCEPTANCE = "acceptance"
+"""Logical names of what a region has once; pools, services and engines go by their own names."""

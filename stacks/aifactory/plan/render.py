@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -38,6 +40,12 @@ def table(plan: RegionPlan, explain: bool = False) -> str:
 def to_dict(plan: RegionPlan) -> dict[str, Any]:
     """The plan as plain data; keys in the order of the dataclasses, derived values as {value, reason}."""
     return dataclasses.asdict(plan)
+
+
+def digest(plan: RegionPlan) -> str:
+    """SHA-256 over the plan as canonical JSON."""
+    canonical = json.dumps(to_dict(plan), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _header(plan: RegionPlan) -> str:

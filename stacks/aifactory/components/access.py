@@ -1,0 +1,24 @@
+"""How the controller logs into a region's hosts, as inputs of every resource that does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aifactory.components.resources import Keys
+from aifactory.plan.model import RegionPlan
+
+
+def access(plan: RegionPlan, keys: Keys) -> dict[str, Any]:
+    """The region's own key, or the user's key file and jump host where the hosts were there before."""
+    if makes_nodes(plan):
+        return {"ssh_private_key": keys.ssh_private_key}
+    return {
+        "ssh_private_key_path": plan.ssh_private_key,
+        "bastion": plan.ssh_bastion,
+        "bastion_host_key": plan.ssh_bastion_host_key,
+    }
+
+
+def makes_nodes(plan: RegionPlan) -> bool:
+    """Whether the toolkit makes the nodes, and so decides who may log in."""
+    return all(node.host_key is None for pool in plan.pools for node in pool.nodes)
