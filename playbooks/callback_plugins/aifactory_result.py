@@ -91,7 +91,9 @@ class CallbackModule(CallbackBase):
             self._write(kind="end", host=result.host.get_name())
 
     def _host(self, result, **more):
-        self._write(kind="host", host=result.host.get_name(), task=_name(result.task), layer=_layer(result.task), **more)
+        self._write(
+            kind="host", host=result.host.get_name(), task=_name(result.task), layer=_layer(result.task), **more
+        )
 
     def _write(self, **line):
         if self._fd is not None:

@@ -9,6 +9,7 @@ short_description: Write several files whole, in one run on the host
 description:
   - Renders each template on the controller and writes what differs, atomically, parents included.
   - A file with O(files[].test) is put back as it was when the command fails, and the task fails.
+    The same holds for O(files[].apply), so a file that is in place is also in force, whatever was interrupted.
   - Full check mode and diff. One module run for any number of files is what makes it fast.
 options:
   files:
@@ -51,6 +52,10 @@ options:
         description: Command, as a list, that must succeed after the file was written.
         type: list
         elements: str
+      apply:
+        description: Command, as a list, that puts the file in force; run once for several files that name it.
+        type: list
+        elements: str
       diff:
         description: Whether the result may show the content.
         type: bool
@@ -62,7 +67,8 @@ EXAMPLES = r"""
 - name: Write the configuration files
   aifactory_files:
     files:
-      - {src: host/sshd.conf.j2, dest: /etc/ssh/sshd_config.d/00-aifactory.conf, test: [/usr/sbin/sshd, -t]}
+      - {src: host/sshd.conf.j2, dest: /etc/ssh/sshd_config.d/00-aifactory.conf, test: [/usr/sbin/sshd, -t],
+         apply: [systemctl, reload, ssh]}
       - {src: host/sysctl.conf.j2, dest: /etc/sysctl.d/90-aifactory.conf}
   register: __host_files
 """
@@ -91,6 +97,7 @@ FILE_OPTIONS = {
     "group": {"type": "str", "default": "root"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "test": {"type": "list", "elements": "str"},
+    "apply": {"type": "list", "elements": "str"},
     "diff": {"type": "bool", "default": True},
 }
 
@@ -100,19 +107,31 @@ def main():
         argument_spec={"files": {"type": "list", "elements": "dict", "required": True, "options": FILE_OPTIONS}},
         supports_check_mode=True,
     )
-    changed, diffs = [], []
+    written, diffs = [], []
     for entry in module.params["files"]:
         wanted = None if entry["state"] == "absent" else base64.b64decode(entry["content_base64"])
         before = read(entry["dest"])
         if before == wanted and (wanted is None or has_access(module, entry)):
             continue
-        changed.append(entry["dest"])
+        written.append((entry, before))
         if entry["diff"]:
             diffs.append(difference(entry, before, wanted))
         if not module.check_mode:
             put(module, entry, wanted)
-            tested(module, entry, before)
-    module.exit_json(changed=bool(changed), changed_files=changed, diff=diffs)
+            if entry["test"]:
+                succeed(module, entry["test"], [(entry, before)])
+    if not module.check_mode:
+        for command in unique(entry["apply"] for entry, _before in written):
+            succeed(module, command, [pair for pair in written if pair[0]["apply"] == command])
+    module.exit_json(changed=bool(written), changed_files=[entry["dest"] for entry, _before in written], diff=diffs)
+
+
+def unique(commands):
+    seen = []
+    for command in commands:
+        if command and command not in seen:
+            seen.append(command)
+    return seen
 
 
 def read(path):
@@ -129,7 +148,8 @@ def ids(module, entry):
     except KeyError:
         if module.check_mode:  # the account may come with a package that is not installed yet
             return None
-        module.fail_json(msg="{dest}: no user {owner} or no group {group} on this host".format(**entry))
+        account = f"user {entry['owner']}, group {entry['group']}"
+        module.fail_json(msg=f"{entry['dest']}: {account} is not there")
 
 
 def has_access(module, entry):
@@ -141,14 +161,14 @@ def has_access(module, entry):
     )
 
 
-def put(module, entry, content, access=None):
+def put(module, entry, content):
     """Replaces the file in one step; `None` removes it."""
     path = entry["dest"]
     if content is None:
         os.unlink(path)
         return
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    temporary = "{0}.aifactory-{1}".format(path, os.getpid())
+    temporary = f"{path}.aifactory-{os.getpid()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -165,18 +185,15 @@ def put(module, entry, content, access=None):
         raise
 
 
-def tested(module, entry, before):
-    if not entry["test"]:
-        return
-    code, out, err = module.run_command(entry["test"])
+def succeed(module, command, pairs):
+    """Runs the command; when it fails, the files go back to what they were and the task fails."""
+    code, out, err = module.run_command(command)
     if code:
-        put(module, entry, before)
-        text = (err or out).strip().splitlines()[-3:]
-        module.fail_json(
-            msg="{0}: {1} refused it, the file is as it was before: {2}".format(
-                entry["dest"], " ".join(entry["test"]), " | ".join(text)
-            )
-        )
+        for entry, before in pairs:
+            put(module, entry, before)
+        names = ", ".join(entry["dest"] for entry, _before in pairs)
+        words = " | ".join((err or out).strip().splitlines()[-3:])
+        module.fail_json(msg=f"{names}: `{' '.join(command)}` failed, the file is as it was before: {words}")
 
 
 def difference(entry, before, after):

@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def _run(job: dict[str, Any], folder: Path, stop: threading.Event) -> dict[str, Any]:
-    from ansible_runner.interface import run  # noqa: PLC0415 - 0.3 s, and only the child needs it
+    from ansible_runner.interface import run
 
     os.environ["AIFACTORY_PARENT"] = str(os.getpid())
     runner = run(  # type: ignore[no-untyped-call]

@@ -82,7 +82,11 @@ class Results:
             self._state[event["host"]].ended = True
 
     def _show(self, task: str) -> None:
-        layer, _, name = task.rpartition(" : ")
+        layer, _, name = task.partition(" : ")
+        if not name:
+            layer, name = "", layer
+        if name.startswith("Validating arguments"):
+            name = "Check the variables"
         alive = sum(1 for host in self._state.values() if host.broken is None or host.ended)
         text = f"{layer}: {name[:1].lower()}{name[1:]}" if layer else name
         self.progress = f"{text} ({min(len(self._task_done), alive)}/{alive} hosts)"

@@ -48,7 +48,7 @@ def _options(role: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=64)
 def _load(file: Path, _mtime_ns: int) -> Any:
-    from ruamel.yaml import YAML  # noqa: PLC0415 - 60 ms, only where a run or a digest is asked for
+    from ruamel.yaml import YAML
 
     return YAML(typ="safe", pure=True).load(file)
 

@@ -228,6 +228,8 @@ def environment(folder: Path, config: Path, run_id: str, hosts: int) -> dict[str
         "ANSIBLE_CALLBACKS_ENABLED": "aifactory_result",
         "ANSIBLE_FORKS": str(min(hosts, MAX_FORKS)),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+        "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NO_TARGET_SYSLOG": "True",
         "ANSIBLE_SSH_ARGS": arguments,
