@@ -14,8 +14,11 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 from aifactory.naming import LABEL
@@ -60,6 +63,7 @@ class ContainerEngine:
     info: EngineInfo
     program: str
     _flags: RunFlags | None = field(default=None, repr=False)
+    _mutex: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def name(self) -> str:
@@ -148,6 +152,28 @@ class ContainerEngine:
         if done.returncode != 0:
             raise errors.classify(self.name, "save", done.stderr.decode(errors="replace"))
 
+    def build(
+        self, context: Path, base: str, reference: str, log: Callable[[str], None], wait: Callable[[float], None]
+    ) -> None:
+        """Builds the Containerfile in `context`; fetches `base` first. Minutes; `wait` may raise to stop it."""
+        if self.image(base) is None:
+            self.run("pull", "-q", base, timeout_s=600)
+        flags = list(self.flags(base, log).base) if self.name == "podman" else []
+        runtime = [flags.pop(0), flags.pop(0)] if "--runtime" in flags[:1] else []  # podman's own, not of its `build`
+        argv = [self.program, *runtime, "build", "--pull=false", *flags, "-t", reference]
+        argv += ["-f", str(context / "Containerfile"), str(context)]
+        with tempfile.TemporaryFile() as told:
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=told, stderr=told, env=_environment())
+            try:
+                while process.poll() is None:
+                    wait(0.2)
+            finally:
+                process.kill()
+                process.wait()
+            if process.returncode != 0:
+                told.seek(0)
+                raise errors.classify(self.name, "build", told.read().decode(errors="replace"))
+
     def tag(self, image: str, reference: str) -> None:
         self.run("tag", image, reference)
 
@@ -160,9 +186,10 @@ class ContainerEngine:
 
     def flags(self, image: str, log: Callable[[str], None], again: bool = False) -> RunFlags:
         """What a node needs to run here, found once a machine with the given image."""
-        if self._flags is None or again:
-            self._flags = detect(self.info, functools.partial(self._try, image), log, again)
-        return self._flags
+        with self._mutex:
+            if self._flags is None or again:
+                self._flags = detect(self.info, functools.partial(self._try, image), log, again)
+            return self._flags
 
     def _try(self, image: str, flags: Sequence[str]) -> None:
         argv = ("run", "--rm", "--pull", "never", "--network", "none", "--label", f"{LABEL}probe=1")
