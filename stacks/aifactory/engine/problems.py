@@ -1,0 +1,34 @@
+"""Refusals of the engine that have nothing to do with the region itself, in plain words."""
+
+from __future__ import annotations
+
+from aifactory.engine import environment
+from aifactory.errors import Exit, ProblemError, fail
+
+
+def known(region: str, text: str) -> ProblemError | None:
+    """The problem behind the engine's error text; None when it is the region's own."""
+    file = environment.passphrase_file()
+    if "incorrect passphrase" in text:
+        return fail(
+            "ENG-005",
+            f"The passphrase in {file} is not the one that region {region} was made with.",
+            code=Exit.PREFLIGHT,
+            fix=f"put the right one back from your backup: {file}",
+        )
+    if "PULUMI_CONFIG_PASSPHRASE" in text:
+        return fail(
+            "ENG-003", f"The passphrase file {file} cannot be read.", code=Exit.PREFLIGHT, fix=f"put {file} back"
+        )
+    if "is currently locked by" in text:
+        fix = "wait for the other run, then try again"
+        return fail("ENG-011", f"Region {region}: {text}", code=Exit.PREFLIGHT, fix=fix)
+    if "no folder at path" in text:
+        return fail("ENG-006", f"The provider plugin is not installed: {text}", code=Exit.PREFLIGHT, fix="make setup")
+    return None
+
+
+def refused(region: str, stderr: str) -> ProblemError:
+    """The problem of a short call that ended badly."""
+    text = "\n".join(line for line in stderr.splitlines() if line.strip())
+    return known(region, text) or fail("ENG-001", f"The engine refused:\n{text}", code=Exit.FAILED)
