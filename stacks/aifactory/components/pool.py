@@ -69,6 +69,7 @@ def _nodes(name: str, plan: PoolPlan, ground: Ground, opts: ResourceOptions) -> 
             image=ground.image.image,
             user=region.ssh_user,
             authorized_key=ground.keys.ssh_public_key,
+            ssh_private_key=ground.keys.ssh_private_key,
             shape=plan.shape,
             nodes=[_node_input(node) for node in plan.nodes],
             generation=plan.generation,
