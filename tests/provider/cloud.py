@@ -84,7 +84,7 @@ class NetworkInputs:
     cloud: str = prop(doc="Folder of the cloud.", replaces=True)
     cidr: str = prop(doc="Addresses.", replaces=True)
     size: int = prop(1, doc="Changes in place.")
-    labels: dict[str, str] = prop(default_factory=dict, doc="Changes in place.")
+    labels: dict[str, str] = prop(default_factory=dict, doc="Changes in place.")  # noqa: RUF009
     password: str = prop("", doc="A secret input.", secret=True)
     region: str = prop(REGION, doc="Region.")
     generation: int = prop(1, doc="Another number rebuilds.", replaces=True)
@@ -126,9 +126,7 @@ class Network(Resource[NetworkInputs, NetworkOutputs]):
     def preview(self, ctx: Context, news: NetworkInputs, outs: NetworkOutputs | None) -> NetworkOutputs:
         if outs:
             return NetworkOutputs(outs.arn, outs.ip, news.size, outs.nonce, news.password, outs.key, news.generation)
-        return NetworkOutputs(
-            f"arn:{ctx.name}", UNKNOWN, news.size, UNKNOWN, news.password, UNKNOWN, news.generation
-        )
+        return NetworkOutputs(f"arn:{ctx.name}", UNKNOWN, news.size, UNKNOWN, news.password, UNKNOWN, news.generation)
 
     def create(self, ctx: Context, news: NetworkInputs) -> tuple[str, NetworkOutputs]:
         cloud = Cloud(news.cloud)
@@ -226,7 +224,7 @@ class Network(Resource[NetworkInputs, NetworkOutputs]):
 class Node:
     name: str = prop(doc="Stable name.")
     size: int = prop(1, doc="Changes in place.")
-    labels: dict[str, str] = prop(default_factory=dict, doc="Free words.")
+    labels: dict[str, str] = prop(default_factory=dict, doc="Free words.")  # noqa: RUF009
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ class Engine:
 
     def preview(self, values: Mapping[str, Any] | Any) -> tuple[Diff | None, Any]:
         """The diff (None for a create) and the outputs as far as they are known."""
+        self._tokens = identity.Tokens()
         state = self.state
         ctx = self.context(preview=True)
         news = self.check(values, olds=state.inputs if state else None, preview=True)
@@ -163,7 +164,8 @@ class Engine:
         return state.outputs if live is None else dataclasses.replace(state.outputs, nonce=live)
 
     def up(self, values: Mapping[str, Any] | Any, *, timeout_s: float | None = None) -> State:
-        """Creates, updates, replaces or leaves alone, as the engine would."""
+        """Creates, updates, replaces or leaves alone, as the engine would in a process of its own."""
+        self._tokens = identity.Tokens()
         state = self.state
         ctx = self.context(timeout_s=timeout_s)
         if state is None:
@@ -187,6 +189,7 @@ class Engine:
     def taint(self, values: Mapping[str, Any] | Any) -> State:
         """`up --replace URN`: one Check without olds, create, then delete of the old."""
         assert self.state
+        self._tokens = identity.Tokens()
         return self._replace(self.context(), self.state, self.check(values), Diff(replaces=("taint",)))
 
     def refresh(self) -> State | None:

@@ -102,11 +102,12 @@ class Project:
         (folder / "__main__.py").write_text(PROGRAM)
         runtime = {"name": "python", "options": {"virtualenv": sys.prefix}}
         providers = {"providers": [{"name": "aifactory", "path": "bin"}]}
-        (folder / "Pulumi.yaml").write_text(json.dumps({"name": self.project, "runtime": runtime, "plugins": providers}))
+        (folder / "Pulumi.yaml").write_text(
+            json.dumps({"name": self.project, "runtime": runtime, "plugins": providers})
+        )
+        self.configure({"aifactory:deployment": deployment} if deployment else {})
         self.program([])
         self.pulumi("stack", "init", "it").ok()
-        if deployment:
-            self.pulumi("config", "set", "aifactory:deployment", deployment, "-s", "it").ok()
 
     def _environment(self) -> dict[str, str]:
         folder = engine_folder()
@@ -122,6 +123,12 @@ class Project:
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "AIFACTORY_HOME": str(self.folder / "aifactory"),
         }
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Writes the stack's configuration; the salt that `stack init` adds must stay."""
+        path = self.folder / "Pulumi.it.yaml"
+        kept = [line for line in path.read_text().splitlines() if "encryptionsalt" in line] if path.exists() else []
+        path.write_text("\n".join([*kept, f"config: {json.dumps(dict(values))}", ""]))
 
     def program(self, resources: list[Any]) -> None:
         (self.folder / "program.json").write_text(json.dumps(resources))
@@ -182,6 +189,13 @@ class Project:
         found = [r for r in resources if r["urn"].endswith(f"::{name}") and not r.get("delete")]
         return found[0] if found else None
 
+    def clear_text(self, name: str) -> dict[str, Any] | None:
+        """The resource of the state with its secrets decrypted."""
+        exported = self.pulumi("stack", "export", "-s", "it", "--show-secrets").ok().output
+        resources = json.loads(exported)["deployment"].get("resources", [])
+        found = [r for r in resources if r["urn"].endswith(f"::{name}") and not r.get("delete")]
+        return _decrypted(found[0]) if found else None
+
     def pending(self) -> list[str]:
         return [o["type"] for o in self.deployment().get("pending_operations") or []]
 
@@ -197,6 +211,14 @@ class Project:
         return found
 
 
+def _decrypted(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        if "plaintext" in tree:
+            return json.loads(tree["plaintext"])
+        return {key: _decrypted(item) for key, item in tree.items()}
+    return [_decrypted(item) for item in tree] if isinstance(tree, list) else tree
+
+
 class Result(Run):
     def ok(self) -> Result:
         assert self.code == 0, self.output
@@ -209,9 +231,7 @@ class Result(Run):
         return self
 
 
-def wait_for(
-    when: Callable[[], bool], process: subprocess.Popen[str] | None = None, timeout_s: float = 20.0
-) -> None:
+def wait_for(when: Callable[[], bool], process: subprocess.Popen[str] | None = None, timeout_s: float = 20.0) -> None:
     """Polls until `when()`; fails when the process ends first."""
     end = time.monotonic() + timeout_s
     while not when():
