@@ -23,7 +23,7 @@ def main() -> None:
         if refused := limits.problems(plan):
             raise ProblemError(refused)
     except ProblemError as error:
-        raise pulumi.RunError(f"\n{error}") from None
+        sdk.stop(str(error))
     region = Region(naming.REGION, plan)
     for name, value in region.exports.items():
         pulumi.export(name, value)

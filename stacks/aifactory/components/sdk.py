@@ -1,12 +1,26 @@
-"""What the toolkit changes in the Pulumi SDK, and why."""
+"""What the toolkit asks of the Pulumi SDK beyond its interface, and why."""
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
-from typing import Any
+from typing import Any, NoReturn
+
+import pulumi
+from pulumi.runtime import resource
+from pulumi.runtime.proto import source_pb2
 
 SDK_VERSION = "3.259.0"
 """The version that was looked at. With another one nothing is changed."""
+
+SHOWN = 32
+"""Exit code by which the language host knows that the user has been told: it adds no message of its own."""
+
+
+def stop(text: str) -> NoReturn:
+    """Ends the program with a message and nothing else: no traceback, no second error."""
+    pulumi.log.error(f"\n{text}")
+    sys.exit(SHOWN)
 
 
 def leave_out_stack_traces() -> bool:
@@ -16,8 +30,6 @@ def leave_out_stack_traces() -> bool:
     """
     if metadata.version("pulumi") != SDK_VERSION:
         return False
-    from pulumi.runtime import resource
-    from pulumi.runtime.proto import source_pb2
 
     def empty() -> Any:
         return source_pb2.StackTrace()
