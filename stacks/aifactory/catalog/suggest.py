@@ -11,8 +11,7 @@ def nearest(value: str, choices: Iterable[str], n: int = 3) -> tuple[str, ...]:
 
     Near is: alike as a whole, or the same letters and digits in another case or with other separators.
     """
-    pool = tuple(dict.fromkeys(choices))
-    folded = {c: _fold(c) for c in pool}
+    folded = {choice: _fold(choice) for choice in choices}
     wanted = _fold(value)
     scored = [(difflib.SequenceMatcher(None, wanted, text).ratio(), choice) for choice, text in folded.items()]
     good = sorted((-score, choice) for score, choice in scored if score >= 0.6)

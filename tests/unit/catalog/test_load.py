@@ -106,6 +106,7 @@ def test_read_field_sources_rank_below_the_row_and_above_its_source(tmp_path: Pa
         ('kind = "small"', 'kind = "medium"', "CAT-004", "things.a.kind"),
         ('["x", "y"]', '"x"', "CAT-004", "things.a.tags"),
         ('["x", "y"]', '["x", "x"]', "CAT-004", "things.a.tags"),
+        ('["x", "y"]', '["x", "unknown"]', "CAT-004", "things.a.tags"),
         ('["x", "y"]', '["x", ""]', "CAT-004", "things.a.tags"),
         ("{de = 1.5}", '{de = "1.5"}', "CAT-004", "things.a.names"),
         ("{de = 1.5}", "[1.5]", "CAT-004", "things.a.names"),
