@@ -24,16 +24,16 @@ def taken(spec: Region, plan: RegionPlan) -> tuple[tuple[str, str], ...]:
     return tuple((path, _text(value)) for path, value in values if value not in (None, {}, ()))
 
 
-def _walk(section: BaseModel, prefix: str, given: bool = True) -> Iterator[tuple[str, Any]]:
+def _walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
     """Every leaf that the file does not give, as (path, value)."""
     for name in type(section).model_fields:
         path, value = f"{prefix}{name}", getattr(section, name)
-        asked = given and name in section.model_fields_set
+        asked = name in section.model_fields_set
         if isinstance(value, BaseModel):
-            yield from _walk(value, f"{path}.", asked)
+            yield from _walk(value, f"{path}.")
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             for index, item in enumerate(value):
-                yield from _walk(item, f"{path}[{index}].", asked)
+                yield from _walk(item, f"{path}[{index}].")
         elif not asked or value is None:
             yield path, value
 
