@@ -6,9 +6,14 @@ A mistake of a user is a `Problem` (gathered, sorted, shown all at once). A bug 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from urllib.parse import quote
+
+SHOWN_COLUMNS = 120
+"""Width of a quoted source line; a longer one is cut around the caret."""
 
 
 class Exit(IntEnum):
@@ -25,7 +30,10 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a file: 1-based line and column, and the source line when it is known."""
+    """Where in a file: 1-based line and column (in characters), and the source line when it is known.
+
+    `end_column` is the first column after it. `source` must not hold a secret: whoever makes the place hides it.
+    """
 
     file: str
     line: int | None = None
@@ -44,6 +52,7 @@ class Problem:
 
     `rule` is stable (`SPEC-012`, `PRE-003`). `message` never holds a secret value.
     `nearest` are right values close to the one given; `fix` is an edit or a command.
+    `list_command` prints every right value where they are too many to name.
     """
 
     rule: str
@@ -53,6 +62,7 @@ class Problem:
     nearest: tuple[str, ...] = ()
     allowed: str | None = None
     fix: str | None = None
+    list_command: str | None = None
 
     def sort_key(self) -> tuple[str, int, int, str]:
         place = self.place or Place("")
@@ -74,32 +84,64 @@ def fail(rule: str, message: str, *, code: Exit, fix: str | None = None) -> Prob
 
 
 def render_text(problems: Iterable[Problem]) -> str:
-    """All problems as plain text: place, path, rule, the line with a caret, message, hints."""
+    """All problems as plain text: place, path, rule, the line with a caret, message, hints.
+
+    Nothing that a file says can move the cursor or reorder the line: what cannot be printed is shown as �.
+    """
     return "\n\n".join(_render_one(p) for p in problems)
 
 
 def _render_one(problem: Problem) -> str:
-    head = [str(problem.place)] if problem.place else []
+    head = [_printable(str(problem.place))] if problem.place else []
     if problem.path:
-        head.append(problem.path)
+        head.append(_printable(problem.path))
     head.append(f"[{problem.rule}]")
     lines = ["  ".join(head)]
-    place = problem.place
-    if place and place.line is not None and place.source is not None:
-        shown = place.source.rstrip("\n").expandtabs(1)[:160]
-        lines.append(f"{place.line:>4} | {shown}")
-        if place.column is not None:
-            width = max(1, (place.end_column or place.column + 1) - place.column)
-            width = max(1, min(width, len(shown) - place.column + 1))
-            lines.append(f"     | {' ' * (place.column - 1)}{'^' * width}")
-    lines.extend(f"  {line}" for line in problem.message.splitlines())
+    if problem.place:
+        lines.extend(_quote_source(problem.place))
+    lines.extend(f"  {_printable(line)}" for line in problem.message.splitlines())
+    hints = []
     if problem.nearest:
-        lines.append(f"  Nearest: {', '.join(problem.nearest)}.")
+        hints.append(f"Nearest: {', '.join(problem.nearest)}.")
+    if problem.list_command:
+        hints.append(f"All of them: {problem.list_command}")
+    if hints:
+        lines.append("  " + _printable("  ".join(hints)))
     if problem.allowed:
-        lines.append(f"  Allowed: {problem.allowed}")
+        lines.append(f"  Allowed: {_printable(problem.allowed)}")
     if problem.fix:
-        lines.append(f"  Fix: {problem.fix}")
+        lines.append(f"  Fix: {_printable(problem.fix)}")
     return "\n".join(lines)
+
+
+def _quote_source(place: Place) -> list[str]:
+    """The source line and, where the column is known, carets under it."""
+    if place.line is None or place.source is None:
+        return []
+    shown = _printable(place.source.rstrip("\r\n"))
+    first = (place.column or 1) - 1
+    last = max(first + 1, (place.end_column or 0) - 1)
+    if len(shown) > SHOWN_COLUMNS:
+        start = max(0, min(first - SHOWN_COLUMNS // 3, len(shown) - SHOWN_COLUMNS))
+        cut = shown[start : start + SHOWN_COLUMNS]
+        shown = ("…" if start else "") + cut + ("…" if start + SHOWN_COLUMNS < len(place.source) else "")
+        shift = start - (1 if start else 0)
+        first, last = first - shift, last - shift
+    number = f"{place.line:>4}"
+    lines = [f"{number} | {shown}".rstrip()]
+    if place.column is not None:
+        before, under = _width(shown[:first]) + max(0, first - len(shown)), _width(shown[first:last])
+        lines.append(f"{' ' * len(number)} | {' ' * before}{'^' * max(1, under)}")
+    return lines
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: wide characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " if c == "\t" else "�" for c in text)
 
 
 def render_json(problems: Iterable[Problem]) -> str:
@@ -107,27 +149,21 @@ def render_json(problems: Iterable[Problem]) -> str:
     return json.dumps({"problems": [asdict(p) for p in problems]}, indent=2)
 
 
-def render_sarif(problems: Iterable[Problem], version: str) -> str:
-    """A SARIF 2.1.0 log with one run, for code-review tools."""
+def render_sarif(problems: Iterable[Problem], version: str, meanings: Mapping[str, str] | None = None) -> str:
+    """A SARIF 2.1.0 log with one run, for code-review tools. `meanings`: rule id → one line."""
     items = list(problems)
+    said = meanings or {}
+    rules: list[dict[str, object]] = [
+        {"id": rule, "shortDescription": {"text": said[rule]}} if rule in said else {"id": rule}
+        for rule in sorted({p.rule for p in items})
+    ]
+    run = {
+        "tool": {"driver": {"name": "aifactory", "version": version, "rules": rules}},
+        "columnKind": "unicodeCodePoints",
+        "results": [_sarif_result(p) for p in items],
+    }
     return json.dumps(
-        {
-            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-            "version": "2.1.0",
-            "runs": [
-                {
-                    "tool": {
-                        "driver": {
-                            "name": "aifactory",
-                            "version": version,
-                            "rules": [{"id": rule} for rule in sorted({p.rule for p in items})],
-                        }
-                    },
-                    "results": [_sarif_result(p) for p in items],
-                }
-            ],
-        },
-        indent=2,
+        {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}, indent=2
     )
 
 
@@ -135,17 +171,32 @@ def _sarif_result(problem: Problem) -> dict[str, object]:
     result: dict[str, object] = {
         "ruleId": problem.rule,
         "level": "error",
-        "message": {"text": problem.message},
+        "message": {"text": _sarif_message(problem)},
     }
+    location: dict[str, object] = {}
     place = problem.place
     if place:
-        region: dict[str, int] = {}
+        physical: dict[str, object] = {"artifactLocation": {"uri": quote(place.file, safe="/")}}
         if place.line is not None:
-            region["startLine"] = place.line
-            region["startColumn"] = place.column or 1
-            region["endColumn"] = place.end_column or (place.column or 1) + 1
-        physical: dict[str, object] = {"artifactLocation": {"uri": place.file}}
-        if region:
-            physical["region"] = region
-        result["locations"] = [{"physicalLocation": physical}]
+            column = place.column or 1
+            end = max(column + 1, place.end_column or 0)
+            physical["region"] = {"startLine": place.line, "startColumn": column, "endColumn": end}
+        location["physicalLocation"] = physical
+    if problem.path:
+        location["logicalLocations"] = [{"fullyQualifiedName": problem.path}]
+    if location:
+        result["locations"] = [location]
     return result
+
+
+def _sarif_message(problem: Problem) -> str:
+    parts = [problem.message]
+    if problem.nearest:
+        parts.append(f"Nearest: {', '.join(problem.nearest)}.")
+    if problem.list_command:
+        parts.append(f"All of them: {problem.list_command}")
+    if problem.allowed:
+        parts.append(f"Allowed: {problem.allowed}")
+    if problem.fix:
+        parts.append(f"Fix: {problem.fix}")
+    return "\n".join(parts)

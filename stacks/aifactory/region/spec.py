@@ -19,7 +19,9 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
-Change = Literal["refused", "in_place", "rolling", "replaces_nodes", "replaces_pool", "blue_green", "gate", "policy", "add_or_drain"]
+Change = Literal[
+    "refused", "in_place", "rolling", "replaces_nodes", "replaces_pool", "blue_green", "gate", "policy", "add_or_drain"
+]
 
 
 def field(default: Any = ..., *, change: Change, doc: str, **kwargs: Any) -> Any:
@@ -31,8 +33,8 @@ RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
 PoolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,15}$")]
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
-HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9.*-]+:\d{1,5}$")]
+Cidr = Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$")]
+HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9.*-]+:[0-9]{1,5}$")]
 SecretRef = Annotated[str, Field(pattern=r"^secret:[a-z][a-z0-9_]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Labels = dict[str, str]
@@ -54,12 +56,16 @@ class Ssh(Section):
     user: str = field(change="in_place", doc="Login that may use sudo without a password.", min_length=1)
     private_key: str | None = field(None, change="in_place", doc="Path of the private key; none = the agent's keys.")
     bastion: str | None = field(None, change="in_place", doc="Jump host, `[user@]host[:port]`.")
-    bastion_host_key: str | None = field(None, change="in_place", doc="The jump host's public key; required with bastion before `up`.")
+    bastion_host_key: str | None = field(
+        None, change="in_place", doc="The jump host's public key; required with bastion before `up`."
+    )
 
 
 class LocalProvider(Section):
     kind: Literal["local"] = field(change="refused", doc="Containers with systemd and sshd on this machine.")
-    engine: Literal["auto", "podman", "docker"] = field("auto", change="refused", doc="Container engine; auto = podman, then docker.")
+    engine: Literal["auto", "podman", "docker"] = field(
+        "auto", change="refused", doc="Container engine; auto = podman, then docker."
+    )
 
 
 class StaticProvider(Section):
@@ -70,14 +76,18 @@ class StaticProvider(Section):
 class Credentials(Section):
     profile: str | None = field(None, change="in_place", doc="Named profile of the credentials file.")
     role_arn: str | None = field(None, change="in_place", doc="Role to assume.")
-    env_prefix: str | None = field(None, change="in_place", doc="Prefix of the environment variables that hold the keys.")
+    env_prefix: str | None = field(
+        None, change="in_place", doc="Prefix of the environment variables that hold the keys."
+    )
 
 
 class AwsProvider(Section):
     kind: Literal["aws"] = field(change="refused", doc="Any AWS partition, or an EC2-compatible cloud.")
     partition: str = field(change="refused", doc="Partition id of the clouds catalogue.")
     region: str = field(change="refused", doc="Region id inside the partition.")
-    account: Annotated[str, Field(pattern=r"^\d{12}$")] = field(change="refused", doc="Account id, twelve digits, quoted.")
+    account: Annotated[str, Field(pattern=r"^[0-9]{12}$")] = field(
+        change="refused", doc="Account id, twelve digits, quoted."
+    )
     zones: tuple[str, ...] = field((), change="refused", doc="Availability zones in use.")
     credentials: Credentials = field(change="in_place", doc="Where credentials come from; never ambient.")
     endpoints: dict[str, str] = field({}, change="refused", doc="Service → URL, for clouds botocore does not know.")
@@ -111,7 +121,9 @@ class Host(Section):
 
 
 class Capacity(Section):
-    kind: Literal["on_demand", "reservation", "capacity_block", "spot"] = field("on_demand", change="in_place", doc="How capacity is bought.")
+    kind: Literal["on_demand", "reservation", "capacity_block", "spot"] = field(
+        "on_demand", change="in_place", doc="How capacity is bought."
+    )
     id: str | None = field(None, change="in_place", doc="Reservation or capacity block id.")
 
 
@@ -142,7 +154,9 @@ class Storage(Section):
 class Software(Section):
     driver_branch: str | None = field(None, change="rolling", doc="Key of the drivers catalogue; none = LTS branch.")
     cuda: str | None = field(None, change="rolling", doc="CUDA version, `major.minor`, quoted.")
-    container_engine: Literal["podman", "docker"] = field("podman", change="rolling", doc="Container engine on the nodes.")
+    container_engine: Literal["podman", "docker"] = field(
+        "podman", change="rolling", doc="Container engine on the nodes."
+    )
 
 
 class Slo(Section):
@@ -155,8 +169,12 @@ class Service(Section):
     name: PoolName = field(change="blue_green", doc="Unique in the region; also the model id clients ask for.")
     model: str = field(change="blue_green", doc="Key of the models catalogue.")
     pool: PoolName = field(change="blue_green", doc="Pool whose nodes serve it.")
-    engine: Literal["nim", "vllm", "sglang", "llama-cpp", "auto"] = field("auto", change="blue_green", doc="Inference engine.")
-    precision: Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4", "auto"] = field("auto", change="blue_green", doc="Weight format.")
+    engine: Literal["nim", "vllm", "sglang", "llama-cpp", "auto"] = field(
+        "auto", change="blue_green", doc="Inference engine."
+    )
+    precision: Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4", "auto"] = field(
+        "auto", change="blue_green", doc="Weight format."
+    )
     replicas: int = field(1, change="in_place", doc="Independent copies.", ge=1)
     context_tokens: int | None = field(None, change="blue_green", doc="Context length, tokens.", ge=1)
     slo: Slo = field(Slo(), change="gate", doc="Service level objectives.")
@@ -168,7 +186,9 @@ class Tls(Section):
 
 
 class Client(Section):
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = field(change="in_place", doc="Client id in logs and metrics.")
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = field(
+        change="in_place", doc="Client id in logs and metrics."
+    )
     key_sha256: Sha256 = field(change="in_place", doc="SHA-256 of the client's key, lower-case hex.")
     requests_per_minute: int | None = field(None, change="in_place", doc="Limit; none = unlimited.", ge=1)
 
@@ -178,10 +198,20 @@ class FrontDoor(Section):
     port: Annotated[int, Field(ge=1, le=65535)] | None = field(
         None, change="in_place", doc="TCP port clients use; none = 8443 on local (loopback), 443 elsewhere."
     )
-    nodes: int | None = field(None, change="add_or_drain", doc="Own nodes; 0 = on the service nodes; none = 1 on local, 2 elsewhere.", ge=0, le=16)
-    shape: str | None = field(None, change="replaces_nodes", doc="Shape of the own nodes; none = smallest of the provider.")
+    nodes: int | None = field(
+        None,
+        change="add_or_drain",
+        doc="Own nodes; 0 = on the service nodes; none = 1 on local, 2 elsewhere.",
+        ge=0,
+        le=16,
+    )
+    shape: str | None = field(
+        None, change="replaces_nodes", doc="Shape of the own nodes; none = smallest of the provider."
+    )
     tls: Tls | None = field(None, change="in_place", doc="Certificate and key; none = issued by the region's own CA.")
-    clients: tuple[Client, ...] = field((), change="in_place", doc="Who may call; one is generated on local when empty.")
+    clients: tuple[Client, ...] = field(
+        (), change="in_place", doc="Who may call; one is generated on local when empty."
+    )
 
 
 class Power(Section):
@@ -199,7 +229,9 @@ class Waiver(Section):
 
 
 class Acceptance(Section):
-    level: Literal["l0", "l1", "l2", "l3", "l4"] | None = field(None, change="gate", doc="Depth; none = l1, l2 where there are GPUs.")
+    level: Literal["l0", "l1", "l2", "l3", "l4"] | None = field(
+        None, change="gate", doc="Depth; none = l1, l2 where there are GPUs."
+    )
     waivers: tuple[Waiver, ...] = field((), change="gate", doc="Named, dated exceptions.")
 
 
