@@ -4,7 +4,7 @@ Enabled by `callbacks_enabled = aifactory_result`; silent unless AIFACTORY_RESUL
 descriptor) or AIFACTORY_RESULT_FILE names where to write. Works the same under ansible-runner and under
 plain ansible-playbook. Lines (`v` is the version of this format):
 
-  {"v": 1, "kind": "task", "task": "runtime : Install packages", "layer": "runtime", "hosts": 3}
+  {"v": 1, "kind": "task", "task": "runtime : Install packages", "layer": "runtime"}
   {"kind": "host", "host": "a", "task": …, "status": "ok|changed|failed|unreachable|skipped|ignored"}
      failed, unreachable: "message"; changed: "diff" (capped); skipped: "why" (condition|check|other)
   {"kind": "note", "host": "a", "layer": "gpu", "message": …}    a task tagged `note` that passed
@@ -43,16 +43,10 @@ class CallbackModule(CallbackBase):
         super().__init__(*args, **kwargs)
         self._fd = _target()
         self.disabled = self._fd is None
-        self._hosts = 0
         _end_with_parent()
 
-    def v2_playbook_on_play_start(self, play):
-        manager = play.get_variable_manager()
-        inventory = getattr(manager, "_inventory", None)
-        self._hosts = len(inventory.get_hosts(play.hosts)) if inventory else 0
-
     def v2_playbook_on_task_start(self, task, is_conditional):
-        self._write(kind="task", task=_name(task), layer=_layer(task), hosts=self._hosts)
+        self._write(kind="task", task=_name(task), layer=_layer(task))
 
     def v2_playbook_on_handler_task_start(self, task):
         self.v2_playbook_on_task_start(task, False)

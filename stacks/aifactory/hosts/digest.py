@@ -66,7 +66,11 @@ def _variables(play: Play, role: str, key: bytes) -> dict[str, Any]:
 def _tree(names: Iterable[str], base: Path = paths.PLAYBOOKS) -> list[tuple[str, bool, str]]:
     """(relative path, executable, sha256) of the named files and folders, sorted; missing names are left out."""
     found = {
-        (str(file.relative_to(base)), bool(file.stat().st_mode & 0o111), _sha256(file))
+        (
+            str(file.relative_to(base)) if file.is_relative_to(base) else file.name,
+            bool(file.stat().st_mode & 0o111),
+            _sha256(file),
+        )
         for name in names
         for file in _files(base / name)
     }
@@ -77,7 +81,8 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
     elif path.is_dir():
-        yield from (f for f in path.rglob("*") if f.is_file() and not any(part in _SKIPPED for part in f.parts))
+        found = (f for f in path.rglob("*") if f.is_file())
+        yield from (f for f in found if not any(part in _SKIPPED for part in f.relative_to(path).parts))
 
 
 def _sha256(file: Path) -> str:

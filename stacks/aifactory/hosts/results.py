@@ -111,6 +111,11 @@ def plain(host: FleetHost, message: str) -> str:
     if "Permission denied" in message:
         return f"{where} does not accept the SSH key for user {host.user}"
     for sign, text in (
+        ("Not allowed at this time", "sshd turns this address away for a while, after failed logins; wait a minute"),
+        (
+            "kex_exchange_identification",
+            "sshd closed the connection at once; it may turn this address away for a while",
+        ),
         ("Connection refused", "nothing listens there (connection refused)"),
         ("timed out", "no answer (timed out)"),
         ("No route to host", "no route to the host"),

@@ -31,8 +31,8 @@ _OPTIONS = f"""\
   CheckHostIP no
   PreferredAuthentications publickey
   ConnectTimeout {CONNECT_TIMEOUT_S}
-  ServerAliveInterval 15
-  ServerAliveCountMax 4
+  ServerAliveInterval 10
+  ServerAliveCountMax 3
   ForwardAgent no
   ForwardX11 no
   RequestTTY no
