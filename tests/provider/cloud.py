@@ -71,7 +71,9 @@ class Cloud:
         return self.change(thing)
 
     def change(self, thing: dict[str, Any]) -> dict[str, Any]:
-        (self.folder / f"{thing['id']}.json").write_text(json.dumps(thing))
+        new = self.folder / f"{thing['id']}.new"
+        new.write_text(json.dumps(thing))
+        new.replace(new.with_suffix(".json"))
         return thing
 
     def drop(self, thing: dict[str, Any]) -> None:
@@ -238,7 +240,7 @@ class Host:
 class GangInputs:
     cloud: str = prop(doc="Folder of the cloud.", replaces=True)
     nodes: tuple[Node, ...] = prop(doc="The nodes, in rank order.")
-    network_ip: str = prop("", doc="Of the network.")
+    network_ip: str = prop("", doc="Of the network.", replaces=True)
     region: str = prop(REGION, doc="Region.")
     generation: int = prop(1, doc="Another number rebuilds.", replaces=True)
     token: str = prop("", doc="Identity.", check=True)

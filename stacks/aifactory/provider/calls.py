@@ -7,7 +7,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -85,30 +84,6 @@ class Operation:
 
 def _texts(value: Any) -> Iterator[str]:
     return wire.secret_texts(value, inside=True)
-
-
-class Running:
-    """How many verbs run; a dying server gives them a moment to answer."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        with self._changed:
-            self._count += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._count -= 1
-                self._changed.notify_all()
-
-    def drain(self, patience_s: float) -> bool:
-        """Waits until no verb runs; False when patience ran out first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._count == 0, patience_s)
 
 
 def answer(rpc: Rpc, call: Operation, error: Exception) -> NoReturn:

@@ -231,6 +231,8 @@ def empty(kind: Any) -> Any:  # noqa: PLR0911
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return arguments[0]
+    if origin in (typing.Union, types.UnionType):
+        return empty(arguments[0])
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         return tuple(empty(a) for a in arguments)
     if dataclasses.is_dataclass(kind):

@@ -55,12 +55,11 @@ def serve(registry: Registry, arguments: Sequence[str]) -> NoReturn:
     servicer = Servicer(registry, VERSION, engine_address(arguments))
     leaver = Leaver(servicer)
     leaver.install()
-    server, port = start(servicer)
+    leaver.server, port = start(servicer)
     print(port, flush=True)
-    while server is not None:  # a server that nothing names any more stops
+    while True:
         time.sleep(PARENT_POLL_S)
         leaver.leave_when_orphaned()
-    raise AssertionError("never gets here")
 
 
 def start(servicer: Servicer) -> tuple[grpc.Server, int]:
@@ -96,6 +95,7 @@ class Leaver:
     """Ends the process at once when told to, with all its children; running verbs are cancelled first."""
 
     def __init__(self, servicer: Servicer) -> None:
+        self.server: grpc.Server | None = None
         self._servicer = servicer
         self._parent = os.getppid()
         self._leaving = threading.Lock()
@@ -111,10 +111,11 @@ class Leaver:
             self.leave()
 
     def leave(self) -> NoReturn:
-        """Cancels, waits GRACE_S at most for running verbs, ends. A second call does not wait."""
+        """Cancels, waits GRACE_S at most for running verbs to answer, ends. A second call does not wait."""
         if self._leaving.acquire(blocking=False):
             self._servicer.cancel.set()
-            self._servicer.running.drain(GRACE_S)
+            if self.server is not None:
+                self.server.stop(GRACE_S).wait()  # type: ignore[no-untyped-call]  # at once when no call runs
         for child in descendants(os.getpid()):
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGTERM)

@@ -19,7 +19,7 @@ from pulumi.runtime.proto import provider_pb2 as pb
 from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer
 
 from aifactory.provider import coerce, differences, settings, wire
-from aifactory.provider.calls import Operation, Rpc, Running, answer
+from aifactory.provider.calls import Operation, Rpc, answer
 from aifactory.provider.engine_log import EngineLog
 from aifactory.provider.identity import Tokens
 from aifactory.provider.journal import live_nonce
@@ -34,7 +34,6 @@ class Servicer(ResourceProviderServicer):
 
     def __init__(self, registry: Registry, version: str, engine_address: str = "") -> None:
         self.registry, self.version = registry, version
-        self.running = Running()
         self.cancel = threading.Event()
         self._log = EngineLog(engine_address)
         self._tokens = Tokens()
@@ -194,12 +193,11 @@ class Servicer(ResourceProviderServicer):
         _, _, types, name = request.urn.split("::", 3)
         token = request.type or types.rpartition("$")[2]
         call = Operation(verb, request.urn, request.name or name, self._log)
-        with self.running.one():
-            try:
-                call.resource = self.registry.get(token)
-                return body(call)
-            except Exception as error:
-                answer(rpc, call, error)
+        try:
+            call.resource = self.registry.get(token)
+            return body(call)
+        except Exception as error:
+            answer(rpc, call, error)
 
     def _context(self, call: Operation, timeout_s: float = 0.0, *, preview: bool = False) -> Any:
         return call.context(self._deployment, self.cancel, timeout_s, preview=preview)
