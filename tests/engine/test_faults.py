@@ -176,7 +176,7 @@ def test_destroy_killed_half_way_goes_on(project: Project) -> None:
     project.want({"a": {}, "b": {"after": ["a"], "delete_s": 2}})
     assert project.stack.up().ok
     process = project.start("destroy")
-    wait_for(lambda: (project.things / "deleting").exists())
+    wait_for((project.things / "deleting").exists)
     engine = project.engine_pid()
     os.kill(process.pid, signal.SIGKILL)
     os.kill(engine, signal.SIGKILL)

@@ -139,16 +139,18 @@ class Stack:
     def preview(self, on_event: OnEvent = _silent) -> Outcome:
         """What `up` would change. Takes no lock and changes nothing but the stack's own first making."""
         self.ensure()
-        extra = {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}
         with listen() as stops:
-            return self._run("preview", ["preview", "--parallel", str(PARALLEL)], on_event, stops, extra)
+            return self._preview(on_event, stops)
+
+    def _preview(self, on_event: OnEvent, stops: Stops) -> Outcome:
+        extra = {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}
+        return self._run("preview", ["preview", "--parallel", str(PARALLEL)], on_event, stops, extra)
 
     def up(self, on_event: OnEvent = _silent) -> Outcome:
         """Brings the region to what its file says; goes on from whatever an earlier run left."""
         with locks.hold(self.name, "up"), listen() as stops:
             snapshot = self._begin(on_event)
-            if snapshot.creates and leftovers.file_changed(self.name):
-                # The new file may no longer have what the killed run was making: adopt it with the old one.
+            if snapshot.creates and leftovers.file_changed(self.name) and self._gone_from_file(snapshot, stops):
                 self._adopt(snapshot, on_event, stops)
                 snapshot = self.ensure()
             leftovers.keep_file(self.name)
@@ -198,7 +200,7 @@ class Stack:
         backend = environment.backend_dir(self.spec)
         if backend is None:
             return
-        for kind in ("history", "backups"):
+        for kind in ("history", "backups", "locks/organization"):
             shutil.rmtree(backend / ".pulumi" / kind / self._project_name / self.name, ignore_errors=True)
         for path in (backend / ".pulumi" / "stacks" / self._project_name).glob(f"{self.name}.json*"):
             path.unlink(missing_ok=True)
@@ -220,6 +222,12 @@ class Stack:
         return outcome
 
     # -- creates that a killed run left open ---------------------------------------------------------------
+
+    def _gone_from_file(self, snapshot: Snapshot, stops: Stops) -> bool:
+        """True when the region's file may no longer have what a killed run was making: `up` would not adopt it."""
+        planned = self._preview(_silent, stops)
+        deleted = {change.urn for change in planned.changed if change.op.startswith("delete")}
+        return not all(p.urn in planned.touched and p.urn not in deleted for p in snapshot.creates)
 
     def _adopt(self, snapshot: Snapshot, on_event: OnEvent, stops: Stops) -> Outcome:
         """Runs the open creates again, and nothing else, with the region file of the run that began them."""
