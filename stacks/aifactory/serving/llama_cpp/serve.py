@@ -104,7 +104,7 @@ def start(options: argparse.Namespace) -> object:
     params.endpoint_slots = False
     params.endpoint_props = False
     params.ui = False
-    params.verbosity = 2
+    params.verbosity = 1
     return xllamacpp.Server(params)
 
 
