@@ -12,21 +12,28 @@ from aifactory.components import limits, sdk
 from aifactory.components.region import Region
 from aifactory.errors import ProblemError
 from aifactory.plan import build
+from aifactory.plan.model import RegionPlan
 from aifactory.region import loader
 
 
 def main() -> None:
     sdk.leave_out_stack_traces()
     try:
-        (loaded,) = loader.validate([loader.find(pulumi.get_stack())])
-        plan = build.plan(loaded.spec)
-        if refused := limits.problems(plan):
-            raise ProblemError(refused)
+        plan = planned(pulumi.get_stack())
     except ProblemError as error:
         sdk.stop(str(error))
     region = Region(naming.REGION, plan)
     for name, value in region.exports.items():
         pulumi.export(name, value)
+
+
+def planned(name: str) -> RegionPlan:
+    """The region's plan. Raises ProblemError with everything that stops it."""
+    loaded = loader.load(loader.find(name))
+    plan = build.of(loaded)
+    if stopped := limits.problems(plan):
+        raise ProblemError(loaded.placed(stopped))
+    return plan
 
 
 main()

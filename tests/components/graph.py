@@ -40,7 +40,6 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = {
         "nonce": "n",
     },
     tokens.LOCAL_NODE_IMAGE: {"image": "f00d", "reference": "localhost/node", "digest": "d", "nonce": "n"},
-    tokens.HOST_CONFIGURATION: {"digests": {}, "nodes": {}, "run_id": "r", "nonce": "n"},
     tokens.SERVICE_ENGINE_IMAGE: {
         "archive": "engine.tar",
         "archive_sha256": "d",
@@ -120,15 +119,18 @@ def _wrapped(value: Any) -> Any:
 
 
 def _answer(args: mocks.MockResourceArgs) -> Mapping[str, Any]:
+    run = {"digests": {}, "nodes": {}, "run_id": f"run-{args.name}", "nonce": "n"}
+    if args.typ == tokens.HOST_CONFIGURATION:
+        return run
     if args.typ in (tokens.LOCAL_NODE_POOL, tokens.STATIC_NODE_POOL):
         nodes = args.inputs.get("nodes") or args.inputs["hosts"]
         return {"hosts": [_host(args, node) for node in nodes], "nonce": "n"}
     if args.typ == tokens.SERVICE_SERVICE:
         servers = [{"node": r["node"], "address": "10.0.0.1", "port": r["port"]} for r in args.inputs["replicas"]]
-        return {"digests": {}, "nodes": {}, "run_id": "r", "endpoints": servers, "nonce": "n"}
+        return {**run, "endpoints": servers}
     if args.typ == tokens.SERVICE_FRONT_DOOR:
         url = f"https://{args.inputs['hostname']}:{int(args.inputs['port'])}"
-        return {"digests": {}, "nodes": {}, "run_id": "r", "endpoint": url, "nonce": "n"}
+        return {**run, "endpoint": url}
     return ANSWERS.get(args.typ, {})
 
 

@@ -101,6 +101,11 @@ def test_graph_order_service_front_door_acceptance(local: graph.Graph) -> None:
     } <= acceptance
 
 
+def test_graph_acceptance_is_taken_anew_after_every_run(local: graph.Graph) -> None:
+    runs = [f"run-{name}" for name in ("serve", "front", "chat", "front-door")]
+    assert local.of(tokens.SERVICE_ACCEPTANCE)["acceptance"].inputs["after"] == runs
+
+
 def test_graph_hosts_go_where_they_are_needed(local: graph.Graph) -> None:
     def hosts(token: str, name: str) -> list[str]:
         return [h["name"] for h in local.of(token)[name].inputs["hosts"]]

@@ -11,7 +11,15 @@ from pulumi import Output, ResourceOptions
 from aifactory import __version__, catalog, naming
 from aifactory.components.access import access, makes_nodes
 from aifactory.components.pool import Ground, Pool
-from aifactory.components.resources import Acceptance, Keys, LocalNetwork, LocalNodeImage
+from aifactory.components.resources import (
+    Acceptance,
+    Configuration,
+    FrontDoor,
+    Keys,
+    LocalNetwork,
+    LocalNodeImage,
+    Service,
+)
 from aifactory.components.serving import Serving, together
 from aifactory.hosts.fleet import Fleet, FleetHost
 from aifactory.plan import render
@@ -57,6 +65,9 @@ class Region(pulumi.ComponentResource):
 
     def _acceptance(self, plan: RegionPlan, keys: Keys, hosts: Hosts) -> Acceptance:
         own_ca = plan.front_door is not None and plan.front_door.own_ca
+        ran: list[Configuration | Service | FrontDoor] = [pool.configuration for pool in self.pools.values()]
+        if self.serving:
+            ran += [*self.serving.services.values(), self.serving.front_door]
         return Acceptance(
             naming.ACCEPTANCE,
             region=plan.region,
@@ -68,13 +79,8 @@ class Region(pulumi.ComponentResource):
             services=services(plan),
             units=node_units(plan),
             level=plan.acceptance_level.value,
-            opts=ResourceOptions(
-                parent=self,
-                depends_on=[
-                    *(pool.configuration for pool in self.pools.values()),
-                    *(self.serving.services.values() if self.serving else ()),
-                ],
-            ),
+            after=[resource.run_id for resource in ran],
+            opts=ResourceOptions(parent=self),
         )
 
 

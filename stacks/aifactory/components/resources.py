@@ -278,6 +278,7 @@ class Acceptance(_Resource):
         services: Sequence[Data],
         units: Mapping[str, Sequence[str]],
         level: str,
+        after: Sequence[Input[str]],
         opts: ResourceOptions,
     ) -> None:
         super().__init__(
@@ -291,5 +292,6 @@ class Acceptance(_Resource):
             services=services,
             units=units,
             level=level,
+            after=list(after),
             **access,
         )

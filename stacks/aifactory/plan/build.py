@@ -5,8 +5,6 @@ No file but the catalogue's own data, no network, no clock, no environment: the 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -16,12 +14,21 @@ from aifactory.errors import Problem, ProblemError
 from aifactory.plan import defaults, fabric, front_door, model, nodes, power, services
 from aifactory.plan.lookup import row
 from aifactory.plan.model import Derived, PoolPlan, RegionPlan
+from aifactory.region.loader import LoadedRegion, digest
 from aifactory.region.spec import LocalProvider, Region, StaticProvider
 
 LOGIN = "ops"
 """Login of nodes that the toolkit makes; static hosts bring their own."""
 
 T = TypeVar("T")
+
+
+def of(loaded: LoadedRegion) -> RegionPlan:
+    """The plan of a region file; what cannot be planned is told with its place in the file."""
+    try:
+        return plan(loaded.spec)
+    except ProblemError as error:
+        raise ProblemError(loaded.placed(error.problems), error.code) from None
 
 
 def plan(spec: Region) -> RegionPlan:
@@ -64,12 +71,6 @@ def plan(spec: Region) -> RegionPlan:
     return replace(planned, defaults_taken=defaults.taken(spec, planned))
 
 
-def digest(spec: Region) -> str:
-    """SHA-256 over the canonical JSON of the spec with all defaults filled in."""
-    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
 def _gather(problems: list[Problem], step: Callable[[], T]) -> T | None:
     try:
         return step()
@@ -84,9 +85,7 @@ def _driver(spec: Region, pools: tuple[PoolPlan, ...]) -> Derived[str | None]:
         return Derived(None, "no pool has NVIDIA GPUs")
     asked = spec.software.driver_branch
     if asked is not None:
-        return Derived(
-            row(catalog.drivers(), asked, what="driver branch", path="software.driver_branch").branch, "as asked"
-        )
+        return Derived(row(catalog.drivers(), asked, what="driver", path="software.driver_branch").branch, "as asked")
     default = catalog.default_driver()
     until = f", supported until {default.end_of_life:%B %Y}" if default.end_of_life else ""
     return Derived(default.branch, f"the long-term branch of the catalogue{until}")

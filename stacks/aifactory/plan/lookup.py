@@ -15,9 +15,14 @@ def row(table: Mapping[str, Row], key: str, *, what: str, path: str) -> Row:
     """`table[key]`. Raises ProblemError PLAN-001 that names the nearest keys."""
     if key in table:
         return table[key]
-    near = catalog.nearest(key, table)
-    allowed = None if near else ", ".join(sorted(table))
-    raise ProblemError([Problem("PLAN-001", f"{key} is not a {what} of the catalogue.", None, path, near, allowed)])
+    problem = Problem(
+        "PLAN-001",
+        f"{key} is not a {what} of the catalogue.",
+        path=path,
+        nearest=catalog.nearest(key, table),
+        list_command=f"aifactory catalog {what}s",
+    )
+    raise ProblemError([problem])
 
 
 def refuse(
@@ -30,4 +35,4 @@ def refuse(
     fix: str | None = None,
 ) -> ProblemError:
     """One thing that cannot be planned, ready to raise."""
-    return ProblemError([Problem(rule, message, None, path, nearest, allowed, fix)])
+    return ProblemError([Problem(rule, message, path=path, nearest=nearest, allowed=allowed, fix=fix)])

@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from aifactory.errors import ProblemError
 from aifactory.plan import build, render
+from aifactory.region import loader
 
 from tests.unit.plan import regions
 
@@ -58,8 +60,9 @@ def test_plan_same_spec_same_plan() -> None:
 def test_digest_defaults_written_out_change_nothing() -> None:
     pools = [{"name": "serve", "shape": "local-cpu", "nodes": 1}]
     written = regions.spec(pools=[{**pools[0], "generation": 1}], power={"pue": 1.0})
-    assert build.digest(regions.spec(pools=pools)) == build.digest(written)
-    assert build.digest(regions.spec(pools=pools)) != build.digest(regions.spec(pools=pools, power={"pue": 1.1}))
+    assert build.plan(regions.spec(pools=pools)).spec_digest == build.plan(written).spec_digest
+    changed = regions.spec(pools=pools, power={"pue": 1.1})
+    assert build.plan(regions.spec(pools=pools)).spec_digest != build.plan(changed).spec_digest
 
 
 def test_plan_needs_no_network_and_no_environment() -> None:
@@ -131,8 +134,6 @@ def test_plan_driver_branch_only_with_nvidia_gpus() -> None:
 
 
 def test_plan_client_named_like_the_regions_own_is_refused() -> None:
-    from aifactory.errors import ProblemError
-
     spec = regions.spec(
         pools=[{"name": "serve", "shape": "local-cpu", "nodes": 1}],
         services=[{"name": "chat", "model": "golden-tiny", "pool": "serve"}],
@@ -141,3 +142,20 @@ def test_plan_client_named_like_the_regions_own_is_refused() -> None:
     with pytest.raises(ProblemError) as caught:
         build.plan(spec)
     assert caught.value.problems[0].rule == "PLAN-012"
+
+
+def test_of_problem_has_its_place_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(
+        "version: 1\nname: lab\njurisdiction: {country: DE}\nprovider: {kind: local}\n"
+        "pools:\n  - {name: p, shape: local-cpu, nodes: 1}\n"
+        "services:\n  - {name: chat, model: golden-tiny, pool: p}\n"
+        f"front_door: {{clients: [{{name: aifactory, key_sha256: {'0' * 63}a}}]}}\n",
+        encoding="utf-8",
+    )
+    loaded = loader.load(path)
+    with pytest.raises(ProblemError) as caught:
+        build.of(loaded)
+    (problem,) = caught.value.problems
+    assert problem.place is not None
+    assert (problem.place.line, problem.path) == (9, "front_door.clients[0].name")
