@@ -108,19 +108,19 @@ def site() -> Iterator[Site]:
         engine = driver.find()
     except engine_errors.EngineError as error:
         pytest.skip(f"no container engine: {error}")
-    image = node_image(engine)
     private, public = key_pair()
     name = f"t-roles-{secrets.token_hex(3)}"
     prefix = f"10.203.{secrets.randbelow(250)}"
-    engine.create_network(name, f"{prefix}.0/24", f"{prefix}.1", {LABEL: name})
-    try:
-        yield Site(engine, image, name, prefix, private, public)
-    finally:
-        for container in engine.containers({LABEL: name}):
-            engine.remove(container.name)
-        for volume in engine.volumes({LABEL: name}):
-            engine.remove_volume(volume.name)
-        engine.remove_network(name)
+    with node_image(engine) as image:
+        engine.create_network(name, f"{prefix}.0/24", f"{prefix}.1", {LABEL: name})
+        try:
+            yield Site(engine, image, name, prefix, private, public)
+        finally:
+            for container in engine.containers({LABEL: name}):
+                engine.remove(container.name)
+            for volume in engine.volumes({LABEL: name}):
+                engine.remove_volume(volume.name)
+            engine.remove_network(name)
 
 
 @pytest.fixture(scope="module")

@@ -38,11 +38,14 @@ def digests(play: Play, key: bytes) -> dict[str, str]:
     others = [role for role in role_input.roles(play) if role not in play.layers]
     result = {}
     for layer in play.layers:
+        used = (layer, *others)
         content = {
-            "playbook": _tree((play.playbook, f"{layer}.yml", *_SHARED, *(f"roles/{r}" for r in (layer, *others)))),
-            "templates": _tree((layer, *others), paths.TEMPLATES),
+            "playbook": _tree(
+                paths.PLAYBOOKS, (play.playbook, f"{layer}.yml", *_SHARED, *(f"roles/{r}" for r in used))
+            ),
+            "templates": _tree(paths.TEMPLATES, used),
             "versions": versions,
-            "variables": {role: _variables(play, role, key) for role in (layer, *others)},
+            "variables": {role: _variables(play, role, key) for role in used},
             "files": files,
         }
         result[layer] = hashlib.sha256(_canonical(content)).hexdigest()
@@ -63,7 +66,7 @@ def _variables(play: Play, role: str, key: bytes) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if name not in play.local_vars.get(role, {})}
 
 
-def _tree(names: Iterable[str], base: Path = paths.PLAYBOOKS) -> list[tuple[str, bool, str]]:
+def _tree(base: Path, names: Iterable[str]) -> list[tuple[str, bool, str]]:
     """(relative path, executable, sha256) of the named files and folders, sorted; missing names are left out."""
     found = {
         (

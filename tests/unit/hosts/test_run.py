@@ -1,0 +1,93 @@
+"""The Ansible engine without a host. Real: child process, runner, ansible, ssh; nothing listens where it knocks."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+from aifactory.errors import ProblemError
+from aifactory.hosts import run as hosts_run
+from aifactory.hosts.play import Play, SshAccess
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from .conftest import fleet_host
+
+NOBODY = 1
+"""A port of the loopback address on which nothing listens."""
+
+
+@pytest.fixture(scope="module")
+def access() -> SshAccess:
+    key = ed25519.Ed25519PrivateKey.generate()
+    text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    return SshAccess(private_key=text.decode())
+
+
+def fleet_play(hosts: int) -> Play:
+    fleet = tuple(fleet_host(f"n-{i:03d}", port=NOBODY, rank=i) for i in range(hosts))
+    return Play("site.yml", "configuration", fleet, ("host",))
+
+
+def test_large_pool_is_split_and_every_host_has_its_outcome(access: SshAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts_run, "SHARD_HOSTS", 2)
+    children = list[int]()
+    start = hosts_run._Shard.start
+
+    def counted(shard: hosts_run._Shard) -> None:
+        children.append(len(shard.play.targets()))
+        start(shard)
+
+    monkeypatch.setattr(hosts_run._Shard, "start", counted)
+    play = fleet_play(5)
+    result = hosts_run.run_play(play, access)
+    assert children == [2, 2, 1]
+    assert list(result.hosts) == [host.name for host in play.hosts]
+    assert {outcome.status for outcome in result.hosts.values()} == {"unreachable"}
+    assert not result.ok
+
+
+@pytest.mark.parametrize(("hosts", "sizes"), [(1, [1]), (150, [150]), (151, [76, 75]), (1000, [143] * 6 + [142])])
+def test_shards_are_even(hosts: int, sizes: list[int]) -> None:
+    assert [len(part) for part in hosts_run._split(fleet_play(hosts).hosts)] == sizes
+
+
+def test_nothing_to_do_starts_nothing(access: SshAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts_run, "_drive", lambda *_: pytest.fail("a child was started"))
+    assert hosts_run.run_play(replace(fleet_play(2), limit=("nobody",)), access).hosts == {}
+
+
+def test_cancel_before_the_first_task_is_never_started(access: SshAccess) -> None:
+    begun = time.monotonic()
+    result = hosts_run.run_play(fleet_play(2), access, cancelled=lambda: True)
+    assert {o.status for o in result.hosts.values()} == {"never_started"}
+    assert {o.message for o in result.hosts.values()} == {"stopped"}
+    assert time.monotonic() - begun < 5
+
+
+def test_bad_address_starts_nothing(access: SshAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts_run, "_drive", lambda *_: pytest.fail("a child was started"))
+    with pytest.raises(ProblemError):
+        hosts_run.run_play(replace(fleet_play(1), hosts=(fleet_host(address="-x"),)), access)
+
+
+def test_environment_of_the_child_holds_nothing_of_ours(
+    access: SshAccess, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "s3cret")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
+    seen = list[dict[str, str]]()
+    monkeypatch.setattr(
+        hosts_run, "_drive", lambda shards, *_: seen.extend(s._environment for s in shards) or "stopped"
+    )
+    hosts_run.run_play(fleet_play(1), access)
+    assert "s3cret" not in str(seen)
+    assert "SSH_AUTH_SOCK" not in seen[0]
+    assert seen[0]["HOME"] != os.environ.get("HOME")
+    hosts_run.run_play(fleet_play(1), SshAccess())
+    assert seen[1]["SSH_AUTH_SOCK"] == "/run/agent"
