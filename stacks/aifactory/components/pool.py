@@ -35,7 +35,10 @@ class Ground:
 
 
 class Pool(pulumi.ComponentResource):
-    """One pool. `hosts` is its part of the fleet, in rank order, known when the nodes answer."""
+    """One pool. `hosts` is its part of the fleet, in rank order, known when the nodes answer.
+
+    The hosts are not registered as an output of the component: each copy of them makes the state bigger.
+    """
 
     hosts: Output[Sequence[Mapping[str, Any]]]
 
@@ -53,7 +56,7 @@ class Pool(pulumi.ComponentResource):
             role_vars=role_vars(ground.region, plan),
             opts=ResourceOptions(parent=self),
         )
-        self.register_outputs({"hosts": self.hosts})
+        self.register_outputs({"nodes": len(plan.nodes)})
 
 
 def _nodes(name: str, plan: PoolPlan, ground: Ground, opts: ResourceOptions) -> NodePool:

@@ -49,7 +49,7 @@ class Region(pulumi.ComponentResource):
         hosts = together([pool.hosts for pool in self.pools.values()])
         acceptance = self._acceptance(plan, keys, hosts)
         self.exports = _exports(plan, keys, hosts, self.serving, acceptance)
-        self.register_outputs({"fleet": self.exports["fleet"]})
+        self.register_outputs({"plan_digest": self.exports["plan_digest"]})
 
     def _ground(self, plan: RegionPlan, keys: Keys) -> Ground:
         """What local nodes are made of; other providers bring their own."""
