@@ -24,7 +24,7 @@ from typing import IO, Any
 from aifactory.naming import LABEL
 from aifactory.provider.local import engine_errors as errors
 from aifactory.provider.local.engine_flags import EngineInfo, RunFlags, detect
-from aifactory.provider.local.engine_output import Container, Image, Network, Volume
+from aifactory.provider.local.engine_output import Container, Image, Network, Volume, image_id
 from aifactory.provider.local.engine_output import containers as parse_containers
 from aifactory.provider.local.engine_output import info as parse_info
 from aifactory.provider.local.engine_output import networks as parse_networks
@@ -116,9 +116,11 @@ class ContainerEngine:
         self.run("volume", "create", *_labels(labels), name)
 
     def volumes(self, labels: Mapping[str, str]) -> list[Volume]:
+        """Volumes that carry all these labels (an empty value matches any)."""
         names = self._lines("volume", "ls", "-q", *_filters(labels))
         found = self._inspect("volume", "inspect", *names) if names else []
-        return [Volume(raw["Name"], dict(raw.get("Labels") or {})) for raw in found]
+        every = [Volume(raw["Name"], dict(raw.get("Labels") or {})) for raw in found]
+        return [volume for volume in every if _carries(volume.labels, labels)]
 
     def volume(self, name: str) -> Volume | None:
         found = self._inspect("volume", "inspect", name)
@@ -132,7 +134,7 @@ class ContainerEngine:
 
     def image(self, reference: str) -> Image | None:
         found = self._inspect("image", "inspect", reference)
-        return Image(_bare(found[0]["Id"]), tuple(found[0].get("RepoTags") or ())) if found else None
+        return Image(image_id(found[0]["Id"]), tuple(found[0].get("RepoTags") or ())) if found else None
 
     def tags(self, repository: str) -> list[str]:
         """Full references (`repository:tag`) that the engine has."""
@@ -225,7 +227,8 @@ class ContainerEngine:
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
         """Containers that carry all these labels, running or not (an empty value matches any)."""
         ids = self._lines("ps", "-a", "-q", "--no-trunc", *_filters(labels))
-        return parse_containers(self._inspect("container", "inspect", *ids)) if ids else []
+        every = parse_containers(self._inspect("container", "inspect", *ids)) if ids else []
+        return [container for container in every if _carries(container.labels, labels)]
 
     def container(self, name: str) -> Container | None:
         found = parse_containers(self._inspect("container", "inspect", name))
@@ -321,10 +324,11 @@ def _labels(labels: Mapping[str, str]) -> Iterable[str]:
         yield from ("--label", f"{key}={value}")
 
 
+def _carries(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(found.get(key) == value if value else key in found for key, value in wanted.items())
+
+
 def _filters(labels: Mapping[str, str]) -> Iterable[str]:
+    """Narrows a listing, no more: podman 4.3 joins the labels of `volume ls` by or. `_carries` decides."""
     for key, value in sorted(labels.items()):
         yield from ("--filter", f"label={key}={value}" if value else f"label={key}")
-
-
-def _bare(image_id: str) -> str:
-    return image_id.removeprefix("sha256:")

@@ -34,6 +34,8 @@ class EngineInfo:
     cgroup_version: str
     runtime: str
     rootless: bool
+    storage: str = ""
+    """Folder of images and containers on this machine; empty or not there where the engine is elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class Volume:
 
 @dataclass(frozen=True)
 class Image:
+    """`id` is `sha256:<hex>`: bare hex is not taken everywhere."""
+
     id: str
     tags: tuple[str, ...]
 
@@ -44,6 +46,10 @@ class Container:
     error: str = ""
 
 
+def image_id(text: str) -> str:
+    return f"sha256:{text.removeprefix('sha256:')}"
+
+
 def info(name: str, raw: Mapping[str, Any]) -> EngineInfo:
     if name == "podman":
         host = raw["host"]
@@ -54,6 +60,7 @@ def info(name: str, raw: Mapping[str, Any]) -> EngineInfo:
             cgroup_version=str(host["cgroupVersion"]).removeprefix("v"),
             runtime=str(host["ociRuntime"]["name"]),
             rootless=bool(host["security"]["rootless"]),
+            storage=str(raw.get("store", {}).get("graphRoot", "")),
         )
     return EngineInfo(
         name,
@@ -62,6 +69,7 @@ def info(name: str, raw: Mapping[str, Any]) -> EngineInfo:
         cgroup_version=str(raw.get("CgroupVersion", "1")),
         runtime=str(raw.get("DefaultRuntime", "")),
         rootless=any("rootless" in option for option in raw.get("SecurityOptions") or ()),
+        storage=str(raw.get("DockerRootDir", "")),
     )
 
 
@@ -93,7 +101,7 @@ def _container(raw: Mapping[str, Any]) -> Container:
         state={"stopped": "exited", "configured": "created", "initialized": "created"}.get(
             state["Status"], state["Status"]
         ),
-        image=str(raw["Image"]).removeprefix("sha256:"),
+        image=image_id(str(raw["Image"])),
         labels=dict(raw["Config"].get("Labels") or {}),
         ports=_ports((raw.get("HostConfig") or {}).get("PortBindings") or {}),
         error=str(state.get("Error") or ""),

@@ -117,7 +117,7 @@ def _with_mmdebstrap(ctx: Context, recipe: image_recipe.Recipe, sink: IO[bytes])
             layer.size = rootfs.seek(0, os.SEEK_END)
             rootfs.seek(0)
             tar.addfile(layer, rootfs)
-    return image_id, f"sha256:{digest}"
+    return f"sha256:{image_id}", f"sha256:{digest}"
 
 
 def _config(recipe: image_recipe.Recipe, digest: str) -> bytes:
@@ -162,7 +162,7 @@ def _with_engine(
             engine.remove_image(reference)
     if image is None:
         raise Refused(f"{engine.name} built the node image and lost it again; run once more")
-    return image.id, f"sha256:{image.id}"
+    return image.id, image.id
 
 
 @contextlib.contextmanager

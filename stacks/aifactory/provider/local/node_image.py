@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from aifactory.provider import identity
 from aifactory.provider.local import driver, image_archive
 from aifactory.provider.local.driver import ContainerEngine
-from aifactory.provider.local.engine_errors import EngineError, NoSpace, StillInUse
+from aifactory.provider.local.engine_errors import EngineError, ImageMissing, NoSpace, StillInUse
 from aifactory.provider.local.image_recipe import Recipe
 from aifactory.provider.resource import UNKNOWN, CheckFailure, Context, Diff, Refused, Resource, prop
 from aifactory.provider.tokens import LOCAL_NODE_IMAGE
@@ -34,7 +34,7 @@ class NodeImageInputs:
 
 @dataclass(frozen=True)
 class NodeImageOutputs:
-    image: str = prop(doc="Image id in the engine, hex.")
+    image: str = prop(doc="Image id in the engine, `sha256:<hex>`.")
     reference: str = prop(doc="Name of the image in the engine.")
     digest: str = prop(doc="Digest of the root file system.")
     nonce: str = prop(doc="Fence of delete and update; part of the name.")
@@ -106,38 +106,50 @@ def _bring(ctx: Context, engine: ContainerEngine, news: NodeImageInputs) -> Node
         mirror=os.environ.get("AIFACTORY_DEBIAN_MIRROR", ""),
         base=os.environ.get("AIFACTORY_DEBIAN_IMAGE", ""),
     )
-    archive = _in_engine(ctx, engine, recipe)
     before = _names(engine, news.token)
     nonce = identity.new_nonce()
     reference = f"{_prefix(news.token)}{nonce}"
-    try:
-        engine.tag(archive.image_id, reference)
-    except EngineError as error:
-        raise Refused(str(error)) from error
+    archive = _named(ctx, engine, recipe, reference)
     _drop(ctx, engine, before)
     return NodeImageOutputs(archive.image_id, reference, archive.digest, nonce)
 
 
-def _in_engine(ctx: Context, engine: ContainerEngine, recipe: Recipe) -> image_archive.Archive:
-    """The archive, after its image is in the engine. A damaged archive is built again, once."""
+def _named(ctx: Context, engine: ContainerEngine, recipe: Recipe, reference: str) -> image_archive.Archive:
+    """The archive, after its image is in the engine under `reference`. A damaged archive is built again, once."""
     for last in (False, True):
         archive, builder = image_archive.ensure(ctx, engine, recipe)
-        if engine.image(archive.image_id):
-            return archive
-        ctx.progress(f"node image: loading into {engine.name}")
         try:
-            image_archive.load(engine, archive)
+            if engine.image(archive.image_id) is None:
+                ctx.progress(f"node image: loading into {engine.name}")
+                _load(engine, archive)
+            engine.tag(archive.image_id, reference)
+            return archive
         except NoSpace as error:
             raise Refused(f"the disk is full: {error}") from error
-        except EngineError as error:
+        except (_Damaged, ImageMissing) as error:
             if last:
                 raise Refused(str(error)) from error
-        if engine.image(archive.image_id):
-            return archive
-        if not last:
-            ctx.log("the node image in the cache is damaged; building it again")
-            image_archive.forget(recipe, builder)
-    raise Refused(f"{engine.name} loaded the node image, but does not have it")
+            if isinstance(error, _Damaged):  # else another region took the image's last name away in between
+                ctx.log("the node image in the cache is damaged; building it again")
+                image_archive.forget(recipe, builder)
+        except EngineError as error:
+            raise Refused(str(error)) from error
+    raise Refused(f"{engine.name} does not keep the node image")
+
+
+class _Damaged(Exception):
+    """The archive cannot be read, or is not the image that it says it is."""
+
+
+def _load(engine: ContainerEngine, archive: image_archive.Archive) -> None:
+    try:
+        image_archive.load(engine, archive)
+    except NoSpace:
+        raise
+    except EngineError as error:
+        raise _Damaged(str(error)) from error
+    if engine.image(archive.image_id) is None:
+        raise _Damaged(f"{archive.file} does not hold image {archive.image_id}")
 
 
 def _drop(ctx: Context, engine: ContainerEngine, names: list[str]) -> None:

@@ -13,6 +13,7 @@ from aifactory.provider.resource import Context
 from aifactory.provider.static.login import Logins
 
 PAUSE_S = 0.1
+BANNER_TIMEOUT_S = 0.3
 LOGIN_TIMEOUT_S = 10.0
 
 
@@ -40,7 +41,7 @@ def until_in(ctx: Context, engine: ContainerEngine, logins: Logins, host: FleetH
 def _silence(host: FleetHost) -> str:
     """Empty when sshd sends its banner, else why not; far cheaper than an ssh process a try."""
     try:
-        with socket.create_connection((host.address, host.port), timeout=2.0) as connection:
+        with socket.create_connection((host.address, host.port), timeout=BANNER_TIMEOUT_S) as connection:
             return "" if connection.recv(4) == b"SSH-" else "the port is open, but no SSH server answers on it"
     except OSError as error:
         return f"{host.address} port {host.port}: {(error.strerror or str(error)).lower()}"
