@@ -22,6 +22,7 @@ MOST_EVENTS = 100_000
 """Keys, values and brackets; a region of 4,096 listed hosts takes some 70,000."""
 
 
+DECORATION = re.compile(r"[&!][^\s,\[\]{}]*")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -138,10 +139,12 @@ class _Builder:
         return made
 
     def no_anchor_or_tag(self, event: Any) -> None:
-        start, end = event.start_mark.index, event.end_mark.index
+        start = event.start_mark.index
+        word = DECORATION.match(self.text.content, start)
+        end = word.end() if word else event.end_mark.index
         if event.anchor is not None:
             self.refuse("SPEC-006", "Anchors (`&name`) are not part of the format.", start, end, "remove it")
-        if event.ctag is not None:
+        elif event.ctag is not None:
             self.refuse("SPEC-006", "Tags (`!name`) are not part of the format.", start, end,
                         "remove it; text that looks like a number stands in quotes")  # fmt: skip
 
@@ -206,16 +209,18 @@ def _events(text: Text) -> Iterator[Any]:
     from ruamel.yaml import YAML  # 15 ms, and only here
 
     parser = YAML(typ="safe", pure=True)
+    reached = 0
     try:
         for count, event in enumerate(parser.parse(text.content)):
             if count >= MOST_EVENTS:
                 place = text.place(event.start_mark.index)
                 raise ProblemError([Problem("SPEC-002", f"More than {MOST_EVENTS:,} keys and values.", place)])
+            reached = event.end_mark.index
             yield event
     except ProblemError:
         raise
     except Exception as error:  # the parser answers some texts with OverflowError, ValueError and the like
-        raise ProblemError([syntax.explain(error, text)]) from error
+        raise ProblemError([syntax.explain(error, text, reached)]) from error
 
 
 def data(node: Node) -> Any:

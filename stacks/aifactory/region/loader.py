@@ -20,7 +20,7 @@ from aifactory.region import checks, document, secrets, text
 from aifactory.region.checks.finding import Finding
 from aifactory.region.positions import Path as KeyPath
 from aifactory.region.positions import Positions, dotted
-from aifactory.region.shape import Shaped, shape
+from aifactory.region.shape import MOST_PROBLEMS, Shaped, shape
 from aifactory.region.spec import Region
 from aifactory.region.starters import starter
 
@@ -110,14 +110,22 @@ def _read(path: Path) -> _Read:
     if unreadable:
         problems = [unreadable]
     if parsed.root is None or unreadable:
-        return _Read(path, tuple(secrets.scrub(p, content) for p in problems))
+        return _Read(path, _shown(problems, content))
     positions = Positions(content, parsed.root)
     hidden = frozenset(f.path for f in found)
     shaped = shape(document.data(parsed.root), positions, hidden)
     problems.extend(_not_told(problems, shaped.problems))
     problems.extend(_rules(path, shaped, positions, hidden))
-    scrubbed = tuple(secrets.scrub(p, content) for p in problems)
-    return _Read(path, scrubbed, shaped.partial, positions, shaped.wrong)
+    return _Read(path, _shown(problems, content), shaped.partial, positions, shaped.wrong)
+
+
+def _shown(problems: list[Problem], content: text.Text) -> tuple[Problem, ...]:
+    """The first problems of a file, without secrets; how many more there are."""
+    shown = sorted(problems, key=Problem.sort_key)[:MOST_PROBLEMS]
+    if len(problems) > len(shown):
+        message = f"{len(problems) - len(shown)} more problems of this file are not shown."
+        shown.append(Problem(shown[-1].rule, message, shown[-1].place))
+    return tuple(secrets.scrub(p, content) for p in shown)
 
 
 def _not_told(told: list[Problem], more: Iterable[Problem]) -> list[Problem]:

@@ -110,7 +110,7 @@ def _by_type(node: Node) -> str:
         item = _plain(node["items"], None)
         return "a list of sections" if item.get("type") == "object" else f"a list; each item {expected(item)}"
     if kind == "object":
-        return f"a section with the keys {', '.join(keys(node))}" if keys(node) else "names with a text each"
+        return f"a section with the keys {', '.join(keys(node))}" if keys(node) else "names with text each"
     return _text(node)
 
 
@@ -120,7 +120,7 @@ def _text(node: Node) -> str:
     form, sample = FORMS.get(str(node.get("pattern")), ("", ""))
     if form:
         return f"{form}: {sample}" if sample else form
-    return "a text that is not empty" if node.get("minLength") else "a text"
+    return "text that is not empty" if node.get("minLength") else "text"
 
 
 def _range(node: Node) -> str:

@@ -15,7 +15,7 @@ from aifactory.errors import Problem
 from aifactory.region.document import Document, Mapping, Node, Scalar
 from aifactory.region.positions import Path, dotted
 from aifactory.region.spec import Section
-from aifactory.region.text import Text
+from aifactory.region.text import SHORTEST_SCRUBBED, Text
 
 RULE = "SPEC-010"
 
@@ -34,15 +34,16 @@ FORMS = re.compile(
     r"|[?&](?:password|passwd|secret|token|sig|access_key|secret_key)=[^&\s'\"]+",
 )
 PEM = re.compile(r"-----BEGIN[ A-Z0-9]*PRIVATE KEY.*?(?:-----END[ A-Z0-9]*-----|\Z)", re.DOTALL)
-NAMED = re.compile(r"([A-Za-z][\w.-]*)['\"]?[ \t]*[:=](?=\s)[ \t]*(?!secret:[a-z])")
+NAMED = re.compile(r"([A-Za-z][\w.-]*)['\"]?[ \t]*[:=](?=\s)[ \t]*+(?!secret:[a-z])")
 REST = re.compile(r"[^\s'\",}\]]*")
 IN_BRACES = re.compile(r"\"(?:[^\"\\\r\n]|\\.)*\"?|'[^'\r\n]*'?|[^,}\]\r\n]*")
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 REFERENCE = re.compile(r"secret:[a-z][a-z0-9_]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"['\"]?[0-9a-f]{64}(?![0-9a-zA-Z])")
 
-SECRET_WORDS = {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "credential", "credentials",
-                "apikey"}  # fmt: skip
+SECRET_WORDS = {"password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "tokens",
+                "credential", "credentials", "apikey", "apikeys"}  # fmt: skip
 SECRET_PAIRS = {("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("client", "key")}
 FREE_MAPS = {"labels", "endpoints"}
 ALWAYS_COVERED = {"key", "certificate", "key_sha256"}
@@ -90,7 +91,7 @@ def scrub(problem: Problem, text: Text) -> Problem:
             said = said.replace(secret, "[hidden]") if said else said
         return said
 
-    hidden = [h for h in text.hidden() if len(h) > 3]
+    hidden = [h for h in text.hidden() if len(h) >= SHORTEST_SCRUBBED]
     place = problem.place
     if place and place.line is not None and place.source is not None:
         place = replace(place, source=text.line(place.line))
@@ -115,6 +116,8 @@ def _spans(text: Text) -> Iterator[tuple[int, int]]:
     known = _known_keys()
     for match in NAMED.finditer(text.content):
         name = match.group(1)
+        if name == "key_sha256" and DIGEST.match(text.content, match.end()):
+            continue
         if name in ALWAYS_COVERED or (name not in known and says_secret(name)):
             yield _value_span(text.content, match)
 
@@ -127,7 +130,7 @@ def _value_span(content: str, match: re.Match[str]) -> tuple[int, int]:
         inside = IN_BRACES.match(content, match.end())
         return match.end(), inside.end() if inside else match.end()
     indent = len(before) - len(before.lstrip(" -"))
-    deeper = re.compile(rf"[^\n]*(?:\n(?:[ \t]*\r?(?=\n)|[ ]{{{indent + 1},}}[^\n]*))*")
+    deeper = re.compile(rf"[^\n]*(?:\n(?:[ \t]*\r?(?=\n)|(?:[ ]{{{indent + 1},}}|[ ]*\t)[^\n]*))*")
     end = deeper.match(content, match.end())
     return match.end(), end.end() if end else match.end()
 
@@ -166,6 +169,8 @@ def _scalar(node: Scalar, path: Path, secret: bool) -> Iterator[Found]:
 def _fix(path: Path) -> str:
     if path[-1:] == ("private_key",):
         return "put the key into a file of mode 0600, write its path here, and make a new key if others saw this one"
+    if path[:1] == ("state",):
+        return "leave the login out of the URL: the backend takes it from environment variables of its own"
     return (
         "remove it, and make a new one: this one has been written down. "
         "A secret stands encrypted in Pulumi.REGION.yaml: pulumi config set --secret NAME -s REGION"

@@ -19,7 +19,7 @@ from aifactory.region.positions import Path, Positions, dotted
 from aifactory.region.spec import Region
 
 MOST_PROBLEMS = 100
-"""Errors told of one file; a file with more is not a region file."""
+"""Problems told of one file; a file with more is not a region file."""
 LONGEST_SHOWN = 60
 WORDLIKE = re.compile(r"[A-Za-z0-9_./:@+*-]+")
 
@@ -52,10 +52,8 @@ def shape(data: Any, positions: Positions, hidden: frozenset[Path]) -> Shaped:
     if spec is not None:
         return Shaped(spec, spec, (), ())
     teller = _Teller(data, positions, hidden)
-    problems = teller.tell(mistakes[:MOST_PROBLEMS])
-    if len(mistakes) > MOST_PROBLEMS:
-        more = f"{len(mistakes) - MOST_PROBLEMS} more errors of this kind are not shown."
-        problems.append(Problem("SPEC-020", more, positions.value(())))
+    mistakes = mistakes[: 2 * MOST_PROBLEMS]
+    problems = teller.tell(mistakes)
     stray = {m.path for m in mistakes if m.kind == "extra_forbidden" and not teller.near_keys(m.path)}
     wrong = tuple(m.path for m in mistakes)
     return Shaped(None, _without(data, wrong), tuple(p for p in wrong if p not in stray), tuple(problems))
@@ -66,7 +64,9 @@ def _validate(data: Any) -> tuple[Region | None, list[Mistake]]:
         return Region.model_validate_json(json.dumps(data)), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
-        return None, [Mistake(e["type"], _path(e, data)) for e in details]
+        mistakes = [Mistake(e["type"], _path(e, data)) for e in details]
+        # a list with wrong items counts as too short as well
+        return None, [m for m in mistakes if m.kind != "too_short" or not _get(data, m.path)]
 
 
 def _path(error: ErrorDetails, data: Any) -> Path:
@@ -93,6 +93,12 @@ def _without(data: Any, wrong: Iterable[Path]) -> Region | None:
         if isinstance(here, dict) and path and path[-1] in here:
             del here[path[-1]]
     return _validate(left)[0]
+
+
+def _get(data: Any, path: Path) -> Any:
+    for part in path:
+        data = data[part] if _has(data, part) else None
+    return data
 
 
 def _has(here: Any, part: str | int) -> bool:
@@ -147,11 +153,14 @@ class _Teller:
 
     def missing(self, path: Path) -> Problem:
         section, key, node = path[:-1], path[-1], self.schema(path)
-        message = f"{self.name(section)} lacks `{key}`: {_lower(schema.says(node)) or 'it is required.'}"
-        sample = schema.example(node)
+        if node is None:  # the kind, where it decides what the section is
+            node = {"enum": schema.choices(self.schema(section)), "description": "it says what the rest means."}
+        message = f"{_capital(self.name(section))} lacks `{key}`: {_lower(schema.says(node)) or 'it is required.'}"
+        sample, allowed = schema.example(node), schema.expected(node)
         return Problem(
             "SPEC-020", message, self.positions.key(section), dotted(path),
-            allowed=f"{schema.expected(node)}.", fix=f"add `{key}: {sample}`, with your own value" if sample else None,
+            allowed=None if allowed == "text" else f"{allowed}.",
+            fix=f"add `{key}: {sample}`, with your own value" if sample else f"add `{key}:`",
         )  # fmt: skip
 
     def unknown_key(self, path: Path) -> Problem:
@@ -173,25 +182,23 @@ class _Teller:
         if path[-1:] == ("kind",) and not words:
             words = schema.choices(self.schema(path[:-1])) or schema.choices(schema.at(path[:-1], None))
         near = nearest(value[:LONGEST_SHOWN], words) if isinstance(value, str) else ()
-        message = f"`{path[-1]}` is {self.shown(path)}, which is none of its words."
-        if len(words) == 1:
-            message = f"`{path[-1]}` is {self.shown(path)}; it must be {words[0]}."
+        message = self.cannot_be(path)
         return Problem(
             "SPEC-024", message, self.positions.value(path), dotted(path), near, f"{', '.join(words)}.",
             fix=f"write `{near[0]}`" if near else None,
         )  # fmt: skip
 
     def wrong_form(self, path: Path) -> Problem:
-        return self.problem("SPEC-025", path, f"{self.shown(path)} does not have the form of {_what(path)}.")
+        return self.problem("SPEC-025", path, self.cannot_be(path))
 
     def out_of_range(self, path: Path) -> Problem:
         if self.get(path) == []:
             return self.problem("SPEC-023", path, f"`{path[-1]}` is empty; it needs at least one item.")
-        return self.problem("SPEC-023", path, f"{_what(path)} is {self.shown(path)}, out of its range.")
+        return self.problem("SPEC-023", path, self.cannot_be(path))
 
     def wrong_type(self, path: Path) -> Problem:
         node, value = self.schema(path), self.get(path)
-        message = f"{self.name(path)} is {self.got(path)}."
+        message = f"{_capital(self.name(path))} is {self.got(path)}."
         return self.problem("SPEC-022", path, message, _type_fix(node or {}, value, self.raw(path)))
 
     def problem(self, rule: str, path: Path, message: str, fix: str | None = None) -> Problem:
@@ -199,24 +206,23 @@ class _Teller:
         return Problem(rule, message, self.positions.value(path), dotted(path), allowed=allowed, fix=fix)
 
     def name(self, path: Path) -> str:
-        return dotted(path) if path else "The region"
+        return dotted(path) if path else "the region"
 
     def schema(self, path: Path) -> schema.Node | None:
         return schema.at(path, self.data)
 
     def get(self, path: Path) -> Any:
-        here = self.data
-        for part in path:
-            here = here[part] if _has(here, part) else None
-        return here
+        return _get(self.data, path)
 
     def raw(self, path: Path) -> str | None:
         """An unquoted scalar as it is written; None where it may not be shown."""
         node = self.positions.written(path)
         return node.text if isinstance(node, Scalar) and node.plain and not self.is_hidden(path) else None
 
-    def shown(self, path: Path) -> str:
-        return "what is given" if self.is_hidden(path) else shown(self.get(path))
+    def cannot_be(self, path: Path) -> str:
+        if self.is_hidden(path):
+            return f"{_what(path)} is not in its form. What is given is not shown: it may be the secret itself."
+        return f"{_what(path)} cannot be {shown(self.get(path))}."
 
     def is_hidden(self, path: Path) -> bool:
         return any(path[:n] in self.hidden for n in range(len(path) + 1))
@@ -229,9 +235,11 @@ class _Teller:
             return "a section"
         if isinstance(value, list):
             return "a list"
-        if isinstance(value, bool):
-            return f"{str(value).lower()}, yes or no"
-        return f"the {'text' if isinstance(value, str) else 'number'} {self.shown(path)}"
+        if self.is_hidden(path):
+            return "of another type"
+        if isinstance(value, str):
+            return f"the text {json.dumps(_cut(value), ensure_ascii=False)}"
+        return shown(value) if isinstance(value, bool) else f"the number {shown(value)}"
 
 
 def shown(value: Any) -> str:
@@ -253,22 +261,30 @@ def _what(path: Path) -> str:
     return f"`{dotted(path[names[-1] :])}`" if names else "a value"
 
 
+def _capital(text: str) -> str:
+    return "The region" if text == "the region" else text
+
+
 def _lower(text: str) -> str:
     """The first letter small, unless it begins an abbreviation."""
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
 def _type_fix(node: Mapping[str, Any], value: Any, raw: str | None) -> str | None:
-    """The edit that mends a value of the wrong type, where there is an obvious one."""
+    """The edit that mends a value of the wrong type, where there is an obvious one. `raw`: as it is written."""
     kind = node.get("type")
-    if kind == "string" and raw and value is not None:
-        return f'write "{raw}", in quotes' if len(raw) <= LONGEST_SHOWN else "write it in quotes"
-    if kind in {"integer", "number"} and isinstance(value, str) and re.fullmatch(r"\d{1,9}", value):
-        return f"write {value}, without quotes"
-    if kind == "array" and isinstance(value, str | int | float):
-        return f"write [{raw}]" if raw and len(raw) <= LONGEST_SHOWN else "write it in [ ]"
-    if kind == "array" and isinstance(value, dict):
-        return "begin each item with `- `"
-    if kind == "object" and value is None:
-        return "give it keys, or remove it"
-    return None
+    short = raw if raw and len(raw) <= LONGEST_SHOWN else None
+    fix = None
+    if "discriminator" in node and value in schema.choices(node):
+        fix = f"write {{kind: {value}}}"
+    elif kind == "string" and raw and value is not None:
+        fix = f'write "{short}", in quotes' if short else "write it in quotes"
+    elif kind in {"integer", "number"} and isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        fix = f"write {value}, without quotes"
+    elif kind == "array" and isinstance(value, str | int | float):
+        fix = f"write [{short}]" if short else "write it in [ ]"
+    elif kind == "array" and isinstance(value, dict):
+        fix = "begin each item with `- `"
+    elif kind == "object" and value is None:
+        fix = "give it keys, or remove it"
+    return fix

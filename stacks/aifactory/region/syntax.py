@@ -22,9 +22,9 @@ PLAIN = (
         "write `key: value`, or `- value` in a list",
     ),
     (
-        re.compile(r"expected ',' or '[\]}]'"),
-        "A bracket that is opened before is not closed here, or a comma is missing.",
-        "close the bracket, or put a comma between the items",
+        re.compile("but found (?:'[\\]}]'|\\('[\\]}]',\\))"),
+        "A bracket is closed here that is not open.",
+        "remove it, or open it",
     ),
     (
         re.compile("expected <block end>, but found '<block (?:mapping|sequence) start>'"),
@@ -48,22 +48,28 @@ PLAIN = (
     ),
 )
 
+BRACKET = re.compile(r"expected ',' or '[\]}]'")
 UNCLOSED = re.compile("found unexpected (?:end of stream|document separator)")
 TAB = re.compile(r"found character '\\t'")
 
 
-def explain(error: Exception, text: Text) -> Problem:
-    """The parser's error as a problem. The parser's own words are not repeated: they may quote the file."""
+def explain(error: Exception, text: Text, reached: int) -> Problem:
+    """The parser's error as a problem; `reached` is the offset up to which the file was read.
+
+    The parser's own words are not repeated: they may quote the file.
+    """
     said = str(getattr(error, "problem", None) or "")
     index = _index(getattr(error, "problem_mark", None))
     opened = _index(getattr(error, "context_mark", None))
     if index is None:
-        message = "This is not YAML: it holds something that the parser cannot read."
-        return Problem(RULE, message, text.place(opened or 0))
+        return Problem(RULE, "After this comes something that is not YAML.", text.place(reached))
     if TAB.search(said.replace("\t", "\\t")):
         return _tab(text, index)
     if UNCLOSED.search(said) and opened is not None:
         return Problem(RULE, "The quote that is opened here is not closed.", text.place(opened), fix="close the quote")
+    if BRACKET.search(said) and opened is not None:
+        message = f"The bracket opened in line {text.place(opened).line} is not closed here, or a comma is missing."
+        return Problem(RULE, message, text.place(index), fix="close the bracket, or put a comma between the items")
     for pattern, message, fix in PLAIN:
         if pattern.search(said):
             return Problem(RULE, message, text.place(index), fix=fix)

@@ -15,6 +15,9 @@ from aifactory.errors import Exit, Place, Problem, ProblemError
 LARGEST_BYTES = 1 << 20
 """A region of 4,096 listed hosts takes some 700 kB."""
 
+SHORTEST_SCRUBBED = 5
+"""Characters. A shorter secret is covered where it stands; elsewhere it cannot be told from a word."""
+
 UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What YAML 1.2 does not allow in a file (5.1 Character Set)."""
 REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -58,11 +61,15 @@ class Text:
         last = self._line_end(line)
         column = min(start, last) - first + 1
         until = min(max(end if end is not None else start + 1, start + 1), max(last, start + 1))
-        return Place(self.label, line + 1, column, until - first + 1, "".join(self._cover[first:last]))
+        return Place(self.label, line + 1, column, until - first + 1, self.line(line + 1))
 
     def line(self, number: int) -> str:
-        """Line `number` (1-based) as it may be shown."""
-        return "".join(self._cover[self._starts[number - 1] : self._line_end(number - 1)])
+        """Line `number` (1-based) as it may be shown; a covered text that stands there again is covered too."""
+        shown = "".join(self._cover[self._starts[number - 1] : self._line_end(number - 1)])
+        for hidden in self._hidden:
+            if len(hidden) >= SHORTEST_SCRUBBED and hidden in shown:
+                shown = shown.replace(hidden, "*" * len(hidden))
+        return shown
 
     def _line_end(self, line: int) -> int:
         following = self._starts[line + 1] if line + 1 < len(self._starts) else len(self.content)

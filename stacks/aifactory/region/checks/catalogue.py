@@ -75,7 +75,7 @@ def cloud_region(region: Region) -> Iterator[Finding]:
     if not isinstance(provider, AwsProvider) or provider.endpoints:
         return
     cloud = catalog.clouds().get(provider.partition)
-    if cloud and provider.region not in cloud.regions:
+    if cloud and cloud.provider == provider.kind and provider.region not in cloud.regions:
         yield _unknown(
             ("provider", "region"), provider.region, f"is not a region of {provider.partition}", cloud.regions, "clouds"
         )

@@ -116,7 +116,7 @@ def state(region: Region) -> Iterator[Finding]:
         scheme = str(url).partition("://")[0]
         if url is None or (key == "secrets" and url == SECRETS[0]) or ("://" in url and scheme in known):
             continue
-        allowed = ", ".join(f"{k}://…" for k in known)
+        allowed = ", ".join(k if k == SECRETS[0] else f"{k}://…" for k in known)
         near = catalog.nearest(scheme[:60], known) if "://" in url else ()
         message = f"{shown(url)} is not a URL of a {'secrets provider' if key == 'secrets' else 'state backend'}."
         yield Finding(("state", key), message, nearest=tuple(f"{n}://" for n in near), allowed=f"{allowed}.")

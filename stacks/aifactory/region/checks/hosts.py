@@ -23,7 +23,11 @@ KEY_TYPES = ("ssh-ed25519", *CURVES, "ssh-rsa")
 
 
 class BadKey(ValueError):
-    """The text is no host key; says why."""
+    """The text is no host key; says why. `trim`: a whole key is in it, with something around it."""
+
+    def __init__(self, message: str, trim: bool = False) -> None:
+        super().__init__(message)
+        self.trim = trim
 
 
 def nodes_or_hosts(region: Region) -> Iterator[Finding]:
@@ -59,7 +63,9 @@ def host_keys(region: Region) -> Iterator[Finding]:
         try:
             check_host_key(key)
         except BadKey as error:
-            fix = f"take it from a way you trust, or compare: ssh-keyscan -t ed25519 {address}"
+            fix = "keep the type and the base64 after it, nothing else"
+            if not error.trim:
+                fix = f"read it on the host (/etc/ssh/ssh_host_ed25519_key.pub), or compare: ssh-keyscan {address}"
             yield Finding(path, f"{error}", allowed=f"`TYPE BASE64`, TYPE one of {', '.join(KEY_TYPES)}.", fix=fix)
 
 
@@ -110,7 +116,7 @@ def check_host_key(text: str) -> None:
     """Raises BadKey unless `text` is `TYPE BASE64` with a whole key of that type in it."""
     words = text.split(" ")
     if len(words) != 2 or words[0] not in KEY_TYPES:
-        raise BadKey(_key_form(text.split()))
+        raise _bad_form(text.split())
     try:
         fields = _fields(base64.b64decode(words[1], validate=True))
     except (ValueError, binascii.Error, struct.error):
@@ -120,16 +126,18 @@ def check_host_key(text: str) -> None:
     _check_fields(words[0], fields[1:])
 
 
-def _key_form(words: list[str]) -> str:
+def _bad_form(words: list[str]) -> BadKey:
     if words and words[0] == "ssh-dss":
-        return "DSA keys are broken; OpenSSH no longer takes them."
-    if len(words) >= 2 and words[1] in KEY_TYPES:
-        return "This is a line of known_hosts: the address before the type does not belong here."
+        return BadKey("DSA keys are broken; OpenSSH no longer takes them.")
+    if len(words) > 2 and words[1] in KEY_TYPES:
+        return BadKey("This is a line of known_hosts: the address before the type does not belong here.", trim=True)
     if len(words) > 2 and words[0] in KEY_TYPES:
-        return "Something follows the key; a comment does not belong here."
+        return BadKey("Something follows the key; a comment does not belong here.", trim=True)
+    if len(words) == 2 and words[0] not in KEY_TYPES:
+        return BadKey(f"{shown(words[0])} is not a type of host key.")
     if len(words) == 2:
-        return f"{shown(words[0])} is not a type of host key."
-    return "This is not an SSH public key."
+        return BadKey("One space, and nothing else, stands between the type and the base64.", trim=True)
+    return BadKey("This is not an SSH public key.")
 
 
 def _fields(blob: bytes) -> list[bytes]:
@@ -154,6 +162,6 @@ def _check_fields(kind: str, fields: list[bytes]) -> None:
         whole = len(fields) == 2 and all(fields)
         bits = int.from_bytes(fields[1]).bit_length() if whole else 0
         if whole and bits < SHORTEST_RSA_BITS:
-            raise BadKey(f"The RSA key has {bits} bits; fewer than {SHORTEST_RSA_BITS} can be forged.")
+            raise BadKey(f"The RSA key has {bits} bits; below {SHORTEST_RSA_BITS} it can be broken.")
     if not whole:
         raise BadKey(f"The key inside is not a whole {kind} key.")

@@ -60,8 +60,10 @@ def cidr(region: Region) -> Iterator[Finding]:
         return
     network = ipaddress.IPv4Network(given)
     if not WIDEST <= network.prefixlen <= NARROWEST:
+        wide = network.prefixlen < WIDEST
+        fitting = f"{network[0]}/{WIDEST}" if wide else network.supernet(new_prefix=NARROWEST)
         message = f"{given} has {network.num_addresses:,} addresses."
-        yield Finding(path, message, allowed=f"/{WIDEST} to /{NARROWEST}.", fix=f"write {network[0]}/{WIDEST}")
+        yield Finding(path, message, allowed=f"/{WIDEST} to /{NARROWEST}.", fix=f"write {fitting}")
     elif not any(network.subnet_of(block) for block in PRIVATE):
         allowed = f"a part of {', '.join(map(str, PRIVATE))}."
         yield Finding(path, f"{given} is not private: its addresses belong to others.", allowed=allowed)

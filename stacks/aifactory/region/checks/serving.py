@@ -21,10 +21,12 @@ CARRIED = ("infiniband", "roce", "efa")
 
 
 def _gpu(region: Region, pool_name: str) -> tuple[bool, Gpu | None]:
-    """(whether pool and shape are known, the GPU of its nodes)."""
+    """(whether the pool's shape is one of the provider's, the GPU of its nodes)."""
     pool = next((p for p in region.pools if p.name == pool_name), None)
     shape = catalog.shapes().get(pool.shape) if pool else None
-    return shape is not None, catalog.gpus().get(shape.gpu or "") if shape else None
+    if shape is None or region.provider.kind not in shape.providers:
+        return False, None
+    return True, catalog.gpus().get(shape.gpu or "")
 
 
 def _served(region: Region) -> Iterator[tuple[Path, Service, Model, Gpu | None]]:
@@ -126,7 +128,7 @@ def fabric(region: Region) -> Iterator[Finding]:
     kind = region.fabric.kind
     if kind not in CARRIED:
         return
-    rows = catalog.shapes()
+    rows = {key: shape for key, shape in catalog.shapes().items() if region.provider.kind in shape.providers}
     shapes = [rows[p.shape] for p in region.pools if p.shape in rows and rows[p.shape].gpus]
     if not shapes and all(p.shape in rows for p in region.pools):
         fix = "remove it"
