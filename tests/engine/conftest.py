@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from aifactory.toolchain import locate
-from engine_project import HERE, Project
+
+from tests.engine.engine_project import HERE, Project
 
 
 @pytest.fixture

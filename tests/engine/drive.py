@@ -6,12 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from aifactory.engine import Stack
 from aifactory.engine.events import Event, Note
 from aifactory.errors import ProblemError
-from engine_project import spec
+
+from tests.engine.engine_project import spec
 
 
 def main(project: str, name: str, operation: str) -> int:

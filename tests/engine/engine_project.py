@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from aifactory.engine import Stack
-from aifactory.engine.processes import look
 from aifactory.region.spec import Region
+from aifactory.toolchain.processes import look
 
 HERE = Path(__file__).parent
 NAME = "t-engine"
@@ -59,7 +59,8 @@ class Project:
     def start(self, operation: str) -> subprocess.Popen[str]:
         """The operation in a process of its own, as `aifactory` would be; its answer is one JSON line on stdout."""
         process = subprocess.Popen(
-            [sys.executable, str(HERE / "drive.py"), str(self.root), NAME, operation],
+            [sys.executable, "-m", "tests.engine.drive", str(self.root), NAME, operation],
+            cwd=HERE.parents[1],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from aifactory.engine import locks, state
 from aifactory.errors import Exit
-from engine_project import NAME, Project, answer, wait_for
+
+from tests.engine.engine_project import NAME, Project, answer, wait_for
 
 pytestmark = pytest.mark.engine
 

@@ -11,7 +11,8 @@ import pytest
 from aifactory.engine import environment, stackfile
 from aifactory.engine.events import Diagnostic, Event, ResourceBegin, ResourceDone, Summary
 from aifactory.errors import Exit, ProblemError
-from engine_project import NAME, Project
+
+from tests.engine.engine_project import NAME, Project
 
 pytestmark = pytest.mark.engine
 

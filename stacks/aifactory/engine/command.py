@@ -25,9 +25,9 @@ from types import FrameType
 from typing import IO
 
 from aifactory import paths
-from aifactory.engine import events, locks, processes
+from aifactory.engine import events, locks
 from aifactory.engine.outcome import Outcome, Watch
-from aifactory.toolchain import child
+from aifactory.toolchain import child, processes
 
 OnEvent = Callable[[events.Event], None]
 KEEP_LOGS = 20

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 from pathlib import Path
 
 from aifactory import paths
@@ -119,8 +120,7 @@ def ensure_passphrase(*, state_exists: bool) -> None:
             fix=f"put it back from your backup: {path}, mode 600",
         )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f".passphrase.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor, fresh = tempfile.mkstemp(prefix=".passphrase.", dir=path.parent)  # made with mode 0600
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe(32) + "\n")
         file.flush()
@@ -130,4 +130,4 @@ def ensure_passphrase(*, state_exists: bool) -> None:
     except FileExistsError:
         pass
     finally:
-        fresh.unlink()
+        Path(fresh).unlink()

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aifactory import paths
-from aifactory.engine import locks, processes
+from aifactory.engine import locks
 from aifactory.engine.events import Note
+from aifactory.toolchain import enginelocks, processes
 
 ORPHAN_WAIT_S = 60.0
 """How long an engine whose `aifactory` was killed may take to end in order before it is ended."""
@@ -26,8 +27,8 @@ def settle(region: str, backend: Path | None, project: str, say: Callable[[Note]
         _end(region, run, say)
     if backend is None:
         return
-    found = locks.engine_locks(backend, project, region)
-    for dead in locks.break_dead(found):
+    found = enginelocks.find(backend, project, region)
+    for dead in enginelocks.break_dead(found):
         say(Note(f"broke the lock of a run that is no more (pid {dead.pid}, {locks.since(dead.started)})"))
         found.remove(dead)
     if found:

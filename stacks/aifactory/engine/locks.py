@@ -1,16 +1,11 @@
-"""Who is at work on a region: our own lock (the kernel lets go of it), and the engine's lock files (nobody does).
-
-A lock file of the engine is broken only when it was made on this host by a process that is no more.
-"""
+"""Who is at work on a region: our own lock, which the kernel lets go of, and a word on each run while it lasts."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aifactory import paths
-from aifactory.engine import processes
 from aifactory.errors import Exit, ProblemError, fail
+from aifactory.toolchain.enginelocks import EngineLock
 
 
 @dataclass(frozen=True)
@@ -97,59 +92,6 @@ def read_run(region: str) -> Run | None:
 
 def clear_run(region: str) -> None:
     (_folder() / f"{region}.json").unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class EngineLock:
-    """One lock file of the engine's file backend."""
-
-    path: Path
-    pid: int
-    user: str
-    host: str
-    started: float
-
-    @property
-    def here(self) -> bool:
-        return self.host == socket.gethostname()
-
-    @property
-    def owner_lives(self) -> bool:
-        return processes.alive(self.pid, since=self.started, word="pulumi")
-
-
-def engine_locks(backend: Path, project: str, region: str) -> list[EngineLock]:
-    """The engine's locks on the stack. One that cannot be read counts as another host's: it is not ours to break."""
-    found = []
-    for path in sorted((backend / ".pulumi" / "locks" / "organization" / project / region).glob("*.json")):
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            started = dt.datetime.fromisoformat(_micro(data["timestamp"])).timestamp()
-            found.append(EngineLock(path, int(data["pid"]), data["username"], data["hostname"], started))
-        except FileNotFoundError:
-            continue
-        except (ValueError, KeyError):
-            found.append(EngineLock(path, 0, "?", "?", path.stat().st_mtime))
-    return found
-
-
-def _micro(text: str) -> str:
-    """Go writes nanoseconds; Python reads at most microseconds."""
-    head, dot, tail = text.replace("Z", "+00:00").partition(".")
-    if not dot:
-        return head
-    digits = "".join(c for c in tail.split("+")[0] if c.isdigit())[:6]
-    return f"{head}.{digits:0<6}+00:00" if "+" in tail else f"{head}.{digits:0<6}"
-
-
-def break_dead(locks: list[EngineLock]) -> list[EngineLock]:
-    """Removes the locks of dead processes of this host; returns them."""
-    dead = [lock for lock in locks if lock.here and not lock.owner_lives]
-    for lock in dead:
-        for path in (lock.path, lock.path.with_name(lock.path.name + ".attrs")):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-    return dead
 
 
 def refuse(region: str, lock: EngineLock) -> ProblemError:

@@ -35,37 +35,38 @@ def build(progress: Progress, *, kubernetes: bool = False, every_s: float = 10.0
     `progress` gets one line at each step and one every `every_s` seconds. Blocks while another build runs.
     Raises ProblemError: no fitting Go (exit 3), a build that failed (exit 4).
     """
-    locked = lock.load()
     final = kubernetes_dir() if kubernetes else engine_dir()
     if _complete(final, kubernetes):
         return final
-    with _one_at_a_time(final.parent, progress):
-        if _complete(final, kubernetes):
-            return final
-        go = find_go(locked.kubernetes.folder if kubernetes else locked.binaries[0].folder)
-        for stale in final.parent.glob(".tmp-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=final.parent))
-        try:
-            steps = _Steps(go, locked.tags, progress, every_s)
-            if kubernetes:
-                _build_kubernetes(steps, temporary)
-            else:
-                _build_engine(steps, temporary)
-            temporary.chmod(0o755)
-            if final.exists():  # somebody took files out of it
-                shutil.rmtree(final)
-            temporary.rename(final)
-        except OSError as error:
-            raise fail(
-                "TOOL-010",
-                f"The engine could not be written to {final.parent}: {error.strerror or error}.",
-                code=Exit.PREFLIGHT,
-                fix="free 2 GiB there, or set AIFACTORY_CACHE to a folder with space",
-            ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with _one_at_a_time(final.parent, progress):
+            if not _complete(final, kubernetes):
+                _build_anew(final, progress, kubernetes, every_s)
+    except OSError as error:
+        raise fail(
+            "TOOL-010",
+            f"The engine could not be written to {final.parent}: {error.strerror or error}.",
+            code=Exit.PREFLIGHT,
+            fix="free 2 GiB there, or set AIFACTORY_CACHE to a folder with space",
+        ) from error
     return final
+
+
+def _build_anew(final: Path, progress: Progress, kubernetes: bool, every_s: float) -> None:
+    locked = lock.load()
+    go = find_go(locked.kubernetes.folder if kubernetes else locked.binaries[0].folder)
+    for stale in final.parent.glob(".tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=final.parent))
+    try:
+        steps = _Steps(go, locked.tags, progress, every_s)
+        (_build_kubernetes if kubernetes else _build_engine)(steps, temporary)
+        temporary.chmod(0o755)
+        if final.exists():  # somebody took files out of it
+            shutil.rmtree(final)
+        temporary.rename(final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _complete(final: Path, kubernetes: bool) -> bool:

@@ -73,7 +73,7 @@ def in_cache() -> Toolchain | None:
     folder = engine_dir()
     try:
         versions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     if not all(os.access(folder / "bin" / name, os.X_OK) for name in (*versions["binaries"], *versions["scripts"])):
         return None
