@@ -11,6 +11,9 @@ from .fleet import FleetHost
 
 Status = Literal["converged", "changed", "failed", "unreachable", "aborted", "never_started"]
 
+LAYERS = ("host", "gpu", "fabric", "runtime", "inference", "front_door")
+"""The layer words, in the order in which they are configured."""
+
 DONE: frozenset[Status] = frozenset({"converged", "changed"})
 """Statuses of hosts that reached the end marker."""
 

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -20,7 +20,7 @@ from aifactory.errors import ProblemError
 from aifactory.hosts import run as hosts_run
 from aifactory.hosts.digest import node_digest
 from aifactory.hosts.fleet import FleetHost
-from aifactory.hosts.play import HostOutcome, Play, SshAccess
+from aifactory.hosts.play import LAYERS, HostOutcome, Play, SshAccess
 from aifactory.provider.journal import Journal
 from aifactory.provider.resource import UNKNOWN, CheckFailure, Context, Diff, HalfMade, Refused, Resource, prop
 
@@ -125,7 +125,7 @@ class PlayResource(Resource[I, O], Generic[I, O]):
     def _changed_layers(self, olds: I, news: I) -> list[str]:
         if not isinstance(news.digests, Mapping) or not isinstance(olds.digests, Mapping):
             return []
-        layers = dict.fromkeys((*news.digests, *olds.digests))
+        layers = _in_order({**olds.digests, **news.digests})
         return [layer for layer in layers if olds.digests.get(layer) != news.digests.get(layer)]
 
     def _behind(self, inputs: I, outs: O | None) -> list[FleetHost]:
@@ -137,7 +137,7 @@ class PlayResource(Resource[I, O], Generic[I, O]):
         """Says which layers would be configured on which hosts; opens no connection."""
         if has_unknown(news.hosts) or has_unknown(news.digests):
             where = "hosts that are not made yet" if has_unknown(news.hosts) else f"{len(news.hosts)} hosts"
-            layers = list(news.digests) if isinstance(news.digests, Mapping) else ["layers not known yet"]
+            layers = _in_order(news.digests) if isinstance(news.digests, Mapping) else ["layers not known yet"]
             ctx.log(f"would configure {', '.join(layers)} on {where}")
             return self._outputs(news, UNKNOWN, UNKNOWN, outs.nonce if outs else UNKNOWN)
         behind = self._behind(news, outs)
@@ -148,8 +148,9 @@ class PlayResource(Resource[I, O], Generic[I, O]):
 
     def _what(self, news: I, outs: O | None) -> str:
         """The layers, those with new content named first."""
-        changed = [layer for layer, digest in news.digests.items() if outs and outs.digests.get(layer) != digest]
-        layers = ", ".join(news.digests)
+        names = _in_order(news.digests)
+        changed = [name for name in names if outs and outs.digests.get(name) != news.digests[name]]
+        layers = ", ".join(names)
         return f"{layers} (changed: {', '.join(changed)})" if changed else layers
 
     # -- doing it
@@ -281,6 +282,11 @@ def has_unknown(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(has_unknown(item) for item in value.values())
     return isinstance(value, list | tuple) and any(has_unknown(item) for item in value)
+
+
+def _in_order(layers: Iterable[str]) -> list[str]:
+    """Layers in the order they are configured; the wire forgets it."""
+    return sorted(layers, key=lambda name: (LAYERS.index(name) if name in LAYERS else len(LAYERS), name))
 
 
 def _is_current(host: FleetHost, record: NodeRecord | None, digests: Mapping[str, str]) -> bool:
