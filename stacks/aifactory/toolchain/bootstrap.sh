@@ -68,19 +68,30 @@ has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 # -- packages of the system ------------------------------------------------------------------------------------
 
 missing_debian() {
-    wanted="mmdebstrap openssh-client zstd ca-certificates"
-    if ! docker info >/dev/null 2>&1; then
-        wanted="$wanted podman runc netavark aardvark-dns iptables uidmap"
+    containers="podman runc netavark aardvark-dns iptables uidmap"
+    wanted="mmdebstrap openssh-client zstd ca-certificates $containers"
+    if ! fits "$venv/bin/python"; then
+        python=$(find_python)
+        if [ -z "$python" ]; then
+            wanted="$wanted python3 python3-venv"
+        elif ! has_venv "$python"; then
+            wanted="$wanted $(basename "$python")-venv"
+        fi
     fi
-    python=$(find_python)
-    if [ -z "$python" ]; then
-        wanted="$wanted python3 python3-venv"
-    elif ! has_venv "$python"; then
-        wanted="$wanted $(basename "$python")-venv"
-    fi
+    # shellcheck disable=SC2086 # words on purpose, here and below
+    have=" $(dpkg-query -W -f='${Package}=${db:Status-Status} ' $wanted 2>/dev/null || true)"
+    missing=
     for package in $wanted; do
-        [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || printf '%s ' "$package"
+        case "$have" in *" $package=installed "*) ;; *) missing="$missing $package" ;; esac
     done
+    case "$missing" in
+    *podman*)
+        if docker info >/dev/null 2>&1; then
+            for package in $containers; do missing=$(printf '%s' "$missing" | sed "s/ $package\\>//"); done
+        fi
+        ;;
+    esac
+    printf '%s' "${missing# }"
 }
 
 # Replaces the background shell that with_progress made, so that a stop reaches it. Without the setup lock:
