@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from aifactory import __version__
 from aifactory.hosts.play import Play
 from aifactory.provider import tokens
 from aifactory.provider.host.play_resource import PlayInputs, PlayOutputs, PlayResource
@@ -66,6 +67,7 @@ class FrontDoor(PlayResource[FrontDoorInputs, FrontDoorOutputs]):
         variables = {
             "state": "present",
             "region": inputs.region,
+            "version": __version__,
             "listen_port": inputs.listen_port,
             "certificate": inputs.certificate,
             "connections_per_server": units.CONNECTIONS,
