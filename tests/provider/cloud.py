@@ -2,7 +2,8 @@
 
 `Network` has plan-time values, a secret and a replacing property; `Gang` makes its nodes one after another.
 Faults are files beside the objects: `<node>.slow` (being made takes until the file goes), `<node>.broken`
-(made, but never ready), `bug` (the resource fails as no resource should).
+(made, but never ready), `<network>.stuck`
+(its delete takes until the file goes), `bug` (the resource fails as no resource should).
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ class Network(Resource[NetworkInputs, NetworkOutputs]):
                 return
             if thing:
                 cloud.drop(thing)
-            while cloud.fault(f"{ctx.name}.slow"):
+            while cloud.fault(f"{ctx.name}.stuck"):
                 ctx.wait(0.02)
             journal.remove()
 

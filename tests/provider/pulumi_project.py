@@ -6,6 +6,7 @@ engine; else the toolchain's is taken.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from aifactory import paths
+from aifactory.provider.server import descendants
 
 PROGRAM = """
-import json, pulumi
+import json, os, pulumi, signal
 from pathlib import Path
 
+# Without this every failed run takes 5 s more: the SDK waits in a thread for an answer that no longer comes.
+signal.signal(signal.SIGINT, lambda number, frame: os._exit(1))
 made = {}
 
 def value(v):
@@ -177,6 +181,19 @@ class Project:
         wait_for(when, process)
         process.send_signal(number)
         return self.end(process, begun)
+
+    def killed(self, when: Callable[[], bool], *arguments: str) -> None:
+        """Runs the CLI and kills it once `when()`; our server must follow it. The lock is cleared."""
+        process = self.start(*arguments)
+        wait_for(when, process)
+        orphans = descendants(process.pid)
+        process.kill()
+        wait_for(lambda: not self.providers(), timeout_s=4)
+        for orphan in orphans:  # the language host and the program: they would stay for minutes
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
+        process.communicate()
+        self.pulumi("cancel", "-s", "it", "--yes").ok()
 
     def deployment(self) -> dict[str, Any]:
         """What the state file holds: `resources`, `pending_operations`."""

@@ -15,6 +15,15 @@ pytestmark = pytest.mark.engine
 
 
 class TestGang(Contract):
+    # A run costs a second: what test_engine_life.py and test_engine_faults.py show more closely is not repeated.
+    test_preview_of_a_create_touches_nothing = None
+    test_refresh_finds_what_create_said = None
+    test_killed_create_is_adopted_under_a_new_nonce = None
+    test_object_that_is_gone_is_deleted_without_complaint = None
+    test_delete_with_an_old_nonce_touches_nothing = None
+    test_cancelled_create_can_be_destroyed = None
+    test_secrets_are_nowhere_in_clear = None
+
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Backend:
         (tmp_path / "cloud").mkdir()
