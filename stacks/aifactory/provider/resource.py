@@ -42,13 +42,13 @@ def prop(
     check: bool = False,
     default_factory: Callable[[], Any] | None = None,
 ) -> Any:
-    """A dataclass field with the metadata that the server and the schema read."""
+    """A dataclass field with the metadata that the server and the schema read. Secrets stay out of its repr."""
     metadata = {"doc": doc, "secret": secret, "replaces": replaces, "check": check}
     if default_factory is not None:
-        return field(default_factory=default_factory, metadata=metadata)
+        return field(default_factory=default_factory, metadata=metadata, repr=not secret)
     if default is dataclasses.MISSING:
-        return field(metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 I = TypeVar("I")  # noqa: E741
