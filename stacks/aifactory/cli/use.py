@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ class Standing:
     ssh_private_key_path: str | None
     bastion: str | None
     bastion_host_key: str | None
+    units: dict[str, list[str]]
+    """Node → units that must be healthy on it."""
 
     def ssh_access(self) -> Any:
         from aifactory.hosts.run import SshAccess
@@ -43,6 +45,7 @@ class Standing:
 def standing(name: str, *, secrets: bool = True) -> Standing:
     """Outputs of the region's stack; raises ProblemError when it has never come up."""
     from aifactory.engine import Stack
+    from aifactory.serving import units
 
     loaded, plan = regions.load_plan(name)
     stack = Stack(loaded.spec)
@@ -61,6 +64,7 @@ def standing(name: str, *, secrets: bool = True) -> Standing:
         ssh_private_key_path=plan.ssh_private_key,
         bastion=plan.ssh_bastion,
         bastion_host_key=plan.ssh_bastion_host_key,
+        units=units.of(plan),
     )
 
 
@@ -137,7 +141,12 @@ def ask(name: str, text: str, *, service: str | None, as_json: bool) -> None:
         if as_json:
             done = client.complete(endpoint, region.ca_certificate, region.client_key, model, text)
             output.emit_json(
-                {"model": model, "text": done.text, "finish_reason": done.finish_reason, "usage": done.usage}
+                {
+                    "model": model,
+                    "text": done.text,
+                    "finish_reason": done.finish_reason,
+                    "usage": dataclasses.asdict(done.usage) if done.usage else None,
+                }
             )
             return
         for piece in client.stream(endpoint, region.ca_certificate, region.client_key, model, text):
@@ -160,6 +169,7 @@ def verify(name: str, *, as_json: bool) -> None:
         ca_certificate=region.ca_certificate,
         client_key=region.client_key,
         services=region.services,
+        units=region.units,
     )
     rows = [v.to_dict() for v in verdicts]
     bad = [v for v in rows if v["verdict"] != "pass"]
@@ -188,7 +198,7 @@ def ssh(name: str, node: str, command: list[str]) -> None:
     from aifactory.hosts import remote
 
     region = standing(name)
-    with remote.command(_host(region, node), region.ssh_access()) as argv:
+    with remote.session(_host(region, node), region.ssh_access()) as argv:
         done = subprocess.run([*argv, *command], check=False)
     sys.exit(done.returncode)
 
@@ -197,14 +207,12 @@ def logs(name: str, service: str | None, lines: int) -> None:
     from aifactory.hosts import remote
 
     region = standing(name)
-    wanted: list[tuple[FleetHost, str]] = []
-    for entry in region.services:
-        if service in (None, entry["name"]):
-            wanted.extend((_host(region, n), f"aifactory-{entry['name']}*") for n in entry["nodes"])
-    if service is None:
-        wanted.extend((h, "haproxy") for h in region.hosts if h.pool == "front")
-    if not wanted:
+    if service is not None:
         choose_service(region, service)
+    prefix = f"aifactory-{service}-" if service else ""
+    wanted = [
+        (_host(region, node), unit) for node, found in region.units.items() for unit in found if unit.startswith(prefix)
+    ]
     for host, unit in wanted:
         print(f"== {host.name} {unit}", flush=True)
         done = remote.execute(
@@ -213,4 +221,4 @@ def logs(name: str, service: str | None, lines: int) -> None:
             ["sudo", "journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", unit],
             timeout_s=30,
         )
-        os.write(1, done.stdout.encode() if isinstance(done.stdout, str) else done.stdout)
+        print(done.stdout if done.returncode == 0 else done.stderr.strip(), flush=True)

@@ -6,8 +6,9 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ def execute(
     with private_dir() as folder:
         config = ssh_config.write(folder, (host,), ssh)
         return _ssh(config, host, ssh, argv, timeout_s=timeout_s, stdin=stdin)
+
+
+@contextmanager
+def session(host: FleetHost, ssh: SshAccess) -> Iterator[list[str]]:
+    """argv of an interactive ssh to the host, host key checked; append a command or nothing. Good inside the block."""
+    with private_dir() as folder:
+        yield ["ssh", "-F", str(ssh_config.write(folder, (host,), ssh)), host.name]
 
 
 def read_markers(
