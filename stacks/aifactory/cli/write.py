@@ -8,7 +8,7 @@ import re
 def init(name: str, provider: str, force: bool) -> None:
     from aifactory import naming, paths
     from aifactory.errors import Exit, Problem, ProblemError, fail
-    from aifactory.region import loader
+    from aifactory.region import starters
 
     kinds = ("local", "static", "aws")
     problems = []
@@ -25,7 +25,7 @@ def init(name: str, provider: str, force: bool) -> None:
     if problems:
         raise ProblemError(problems)
     path = paths.region_file(name)
-    text = loader.starter(name, provider)
+    text = starters.starter(name, provider)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
