@@ -62,6 +62,7 @@ class Registered:
     inputs: dict[str, Any]
     dependencies: set[str]
     secrets: set[str]
+    deleted_with: str
 
 
 @dataclass
@@ -92,6 +93,7 @@ class _Monitor(mocks.MockMonitor):
                     parent=request.parent.rpartition("::")[2],
                     inputs=_plain(rpc.deserialize_properties(request.object)),
                     dependencies={urn.rpartition("::")[2] + "|" + _type(urn) for urn in request.dependencies},
+                    deleted_with=request.deletedWith.rpartition("::")[2],
                     secrets={key for key, value in request.object.fields.items() if _is_secret(value)},
                 )
             )

@@ -106,6 +106,16 @@ def test_graph_acceptance_is_taken_anew_after_every_run(local: graph.Graph) -> N
     assert local.of(tokens.SERVICE_ACCEPTANCE)["acceptance"].inputs["after"] == runs
 
 
+def test_graph_made_nodes_take_what_stands_on_them_along(local: graph.Graph) -> None:
+    assert local.of(tokens.SERVICE_SERVICE)["chat"].deleted_with == "serve"
+    assert local.of(tokens.SERVICE_FRONT_DOOR)["front-door"].deleted_with == "front"
+
+
+def test_graph_hosts_that_stay_are_cleared_at_a_delete(static: graph.Graph) -> None:
+    assert static.of(tokens.SERVICE_SERVICE)["chat"].deleted_with == ""
+    assert static.of(tokens.SERVICE_FRONT_DOOR)["front-door"].deleted_with == ""
+
+
 def test_graph_hosts_go_where_they_are_needed(local: graph.Graph) -> None:
     def hosts(token: str, name: str) -> list[str]:
         return [h["name"] for h in local.of(token)[name].inputs["hosts"]]

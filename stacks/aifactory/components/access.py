@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from aifactory.components.resources import Keys
+import pulumi
+
+from aifactory.components.resources import Keys, NodePool
 from aifactory.plan.model import RegionPlan
 
 
@@ -17,6 +20,14 @@ def access(plan: RegionPlan, keys: Keys) -> dict[str, Any]:
         "bastion": plan.ssh_bastion,
         "bastion_host_key": plan.ssh_bastion_host_key,
     }
+
+
+def going_with(plan: RegionPlan, pools: Sequence[NodePool]) -> pulumi.Resource | None:
+    """The pool that takes what stands on its nodes along when it is deleted: then nothing need be removed first.
+
+    None where hosts outlive the region (they must be cleared), or where the resource stands on several pools.
+    """
+    return pools[0] if makes_nodes(plan) and len(pools) == 1 else None
 
 
 def makes_nodes(plan: RegionPlan) -> bool:

@@ -9,7 +9,7 @@ import pulumi
 from pulumi import Output, ResourceOptions
 
 from aifactory import naming
-from aifactory.components.access import access
+from aifactory.components.access import access, going_with
 from aifactory.components.pool import Ground, Pool
 from aifactory.components.resources import EngineImage, FrontDoor, Service
 from aifactory.plan.model import FrontDoorPlan, RegionPlan, ServicePlan
@@ -79,7 +79,11 @@ class Serving(pulumi.ComponentResource):
             parallel_requests=plan.parallel_requests.value,
             replicas=replicas,
             upstream_key=ground.keys.upstream_key,
-            opts=ResourceOptions(parent=self, depends_on=[pool.configuration]),
+            opts=ResourceOptions(
+                parent=self,
+                depends_on=[pool.configuration],
+                deleted_with=going_with(ground.region, [pool.nodes]),
+            ),
         )
 
     def _front_door(self, plan: FrontDoorPlan, ground: Ground, pools: Mapping[str, Pool]) -> FrontDoor:
@@ -107,7 +111,11 @@ class Serving(pulumi.ComponentResource):
                 {"name": s.name, "model": s.model, "servers": self.services[s.name].endpoints} for s in region.services
             ],
             upstream_key=keys.upstream_key,
-            opts=ResourceOptions(parent=self, depends_on=[pool.configuration for pool in standing]),
+            opts=ResourceOptions(
+                parent=self,
+                depends_on=[pool.configuration for pool in standing],
+                deleted_with=going_with(region, [pool.nodes for pool in standing]),
+            ),
         )
 
 
