@@ -13,7 +13,11 @@ from aifactory.provider.resource import Context
 from aifactory.provider.static.login import Logins
 
 PAUSE_S = 0.1
-BANNER_TIMEOUT_S = 0.3
+"""Between looks at a port on which nothing listens yet."""
+LOGIN_PAUSES_S = (1.0, 3.0, 5.0)
+"""Between logins, the last one again and again. sshd 9.8 and later counts 5 s against an address for a failed login
+and shuts it out at 15 s (PerSourcePenalties): quicker, and we would lock ourselves and the play out."""
+BANNER_TIMEOUT_S = 3.0
 LOGIN_TIMEOUT_S = 10.0
 
 
@@ -23,19 +27,22 @@ def until_in(ctx: Context, engine: ContainerEngine, logins: Logins, host: FleetH
     Without a key of our own a refused login counts: the host key was checked before it was refused.
     """
     deadline = time.monotonic() + timeout_s
+    heard, why, denied, tries = False, "", "", 0
     while True:
         ctx.check_cancelled()
-        why = _silence(host)
+        why = "" if heard else _silence(host)
         if not why:
+            heard, tries = True, tries + 1
             refusal = logins.refusal(host, max(1.0, min(LOGIN_TIMEOUT_S, deadline - time.monotonic())))
             if refusal is None or (refusal.obstacle == "login" and not logins.has_key):
                 return
             if refusal.obstacle == "host_key":
                 raise NodeFailed(refusal.reason)
             why = refusal.reason
+            denied = why if refusal.obstacle == "login" else denied
         if time.monotonic() > deadline:
-            raise NodeFailed(_diagnosis(engine, host, timeout_s, why))
-        ctx.wait(PAUSE_S)
+            raise NodeFailed(_diagnosis(engine, host, timeout_s, denied or why))
+        ctx.wait(LOGIN_PAUSES_S[min(tries, len(LOGIN_PAUSES_S)) - 1] if heard else PAUSE_S)
 
 
 def _silence(host: FleetHost) -> str:
