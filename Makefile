@@ -37,7 +37,8 @@ check: setup ## linters, types, import order, fast tests: before each commit
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
+	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_CONFIG=playbooks/ansible.cfg ANSIBLE_LIBRARY=$(CURDIR)/playbooks/library \
+	  $(BIN)/ansible-lint --offline
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "$(FAST)" $(PYTEST)
 
 format: setup ## ruff's formatting and safe fixes

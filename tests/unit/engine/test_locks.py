@@ -73,14 +73,16 @@ def test_the_lock_of_a_dead_process_of_this_host_is_broken(home: Path) -> None:
 
 
 def test_a_pid_that_somebody_else_has_now_counts_as_dead(home: Path) -> None:
-    process = subprocess.Popen(["sleep", "60"])
+    other = subprocess.Popen(["sleep", "60"])
+    younger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "pulumi"])
     try:
-        lock(home, process.pid, socket.gethostname(), name="1")  # alive, but not an engine
-        lock(home, 1, socket.gethostname(), when=10.0, name="2")  # alive, but younger than the lock
+        lock(home, other.pid, socket.gethostname(), name="1")
+        lock(home, younger.pid, socket.gethostname(), when=time.time() - 3600, name="2")
         assert len(settle(home)) == 2
     finally:
-        process.kill()
-        process.wait()
+        for process in (other, younger):
+            process.kill()
+            process.wait()
 
 
 def test_the_lock_of_a_living_engine_is_refused(home: Path) -> None:

@@ -30,7 +30,7 @@ build)
     echo "$@" >> "$FAKE_SEEN"
     echo "go: downloading example.org/x v1" >&2
     echo "example.org/x" >&2
-    [ -z "$FAKE_SLOW" ] || { touch "$FAKE_SEEN.slow"; sleep "$FAKE_SLOW"; }
+    [ -z "$FAKE_SLOW" ] || { echo $$ > "$FAKE_SEEN.slow.new"; mv "$FAKE_SEEN.slow.new" "$FAKE_SEEN.slow"; sleep "$FAKE_SLOW"; }
     [ -z "$FAKE_ERROR" ] || { echo "$FAKE_ERROR" >&2; exit 1; }
     while [ "$1" != -o ]; do shift; done
     echo binary > "$2"; chmod +x "$2" ;;
@@ -140,6 +140,8 @@ def test_an_interrupted_build_ends_its_compiler_and_leaves_nothing(machine: Path
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=20) == int(Exit.INTERRUPTED)
     assert leftovers(machine) == []
+    compiler = int((machine / "seen.slow").read_text())
+    _wait(lambda: not _group_lives(compiler))
 
 
 def test_two_builds_at_once_build_once(machine: Path) -> None:
@@ -204,6 +206,14 @@ def _build_elsewhere(slow: str) -> subprocess.Popen[str]:
     env = {**os.environ, "FAKE_SLOW": slow}
     argv = [sys.executable, "-m", "aifactory.toolchain"]
     return subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _wait(what: Callable[[], bool]) -> None:
