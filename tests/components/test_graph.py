@@ -136,7 +136,7 @@ def test_graph_node_input_of_the_front_publishes_the_door(local: graph.Graph) ->
     (node,) = local.of(tokens.LOCAL_NODE_POOL)["front"].inputs["nodes"]
     assert node == {
         "name": "local-front-000",
-        "address": "10.64.0.18",
+        "address": "10.64.0.2",
         "rank": 2,
         "gpus": 0,
         "labels": {},

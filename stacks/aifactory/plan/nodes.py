@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from aifactory import catalog, naming
 from aifactory.catalog import Shape
 from aifactory.plan import power
+from aifactory.plan.addresses import Addresses
 from aifactory.plan.lookup import refuse, row
 from aifactory.plan.model import Derived, NodePlan, PoolPlan
-from aifactory.region.spec import AwsProvider, LocalProvider, Pool, Region, StaticProvider
+from aifactory.region.spec import AwsProvider, LocalProvider, Region, StaticProvider
 
 SERVE_LAYERS = ("host", "gpu", "fabric", "runtime")
 FRONT_LAYERS = ("host",)
-
-FIRST_ADDRESS = 16
-"""Offset of the first node inside a local region's network; below it: gateway and spare."""
 
 DOOR_PORT = 443
 """Port a front door listens on, on its node."""
@@ -54,21 +52,27 @@ def front(spec: Region, first_port: int) -> Front:
 
 
 def pools(spec: Region, own: Front) -> tuple[PoolPlan, ...]:
-    """The user's pools in file order, then the front door's; ranks and addresses run through all of them."""
-    ranks = _Numbers(spec)
+    """The user's pools in file order, then the front door's; ranks run through all of them."""
+    addresses = Addresses(spec)
     cap_w = spec.power.cap_w_per_gpu
     planned = []
-    for index, pool in enumerate(spec.pools):
-        shape = row(catalog.shapes(), pool.shape, what="shape", path=f"pools[{index}].shape")
-        nodes = tuple(_nodes(spec, pool, shape, ranks))
+    for place, pool in enumerate(spec.pools):
+        shape = row(catalog.shapes(), pool.shape, what="shape", path=f"pools[{place}].shape")
+        nodes = tuple(_nodes(spec, place, shape, addresses))
         if not nodes:
-            raise refuse("PLAN-011", f"pools[{index}]", f"Pool {pool.name} has no nodes.", fix="nodes: 1, or hosts")
+            raise refuse("PLAN-011", f"pools[{place}]", f"Pool {pool.name} has no nodes.", fix="nodes: 1, or hosts")
         planned.append(_pool(shape, nodes, "serve", pool.generation, cap_w))
     if own.nodes.value:
         shape = row(catalog.shapes(), own.shape, what="shape", path="front_door.shape")
-        made = _made((spec.name, naming.FRONT_POOL), own.nodes.value, shape, _zones(spec), ranks)
+        where = [addresses.front(index) for index in range(own.nodes.value)]
+        made = _made((spec.name, naming.FRONT_POOL), shape, where, _zones(spec))
         planned.append(_pool(shape, tuple(made), "front", 1, cap_w))
-    return tuple(planned)
+    return _ranked(planned)
+
+
+def _ranked(pools: Sequence[PoolPlan]) -> tuple[PoolPlan, ...]:
+    ranks = itertools.count()
+    return tuple(replace(p, nodes=tuple(replace(n, rank=next(ranks)) for n in p.nodes)) for p in pools)
 
 
 def publish_door(pools: tuple[PoolPlan, ...], door_nodes: tuple[str, ...], first_port: int) -> tuple[PoolPlan, ...]:
@@ -93,35 +97,15 @@ def _pool(shape: Shape, nodes: tuple[NodePlan, ...], purpose: str, generation: i
     )
 
 
-class _Numbers:
-    """Hands out ranks in order and, on local, the address that goes with each."""
-
-    def __init__(self, spec: Region) -> None:
-        self.rank = -1
-        self.network = ipaddress.IPv4Network(spec.network.cidr) if isinstance(spec.provider, LocalProvider) else None
-        self.room = self.network.num_addresses - FIRST_ADDRESS - 1 if self.network else None
-
-    def next(self) -> tuple[int, str | None]:
-        self.rank += 1
-        if self.network is None or self.room is None:
-            return self.rank, None
-        if self.rank >= self.room:
-            raise refuse(
-                "PLAN-002", "network.cidr",
-                f"{self.network} has room for {max(self.room, 0)} nodes, fewer than the region has.",
-                fix=f"a wider network, or at most {max(self.room, 0)} nodes",
-            )  # fmt: skip
-        return self.rank, str(self.network[FIRST_ADDRESS + self.rank])
-
-
-def _nodes(spec: Region, pool: Pool, shape: Shape, numbers: _Numbers) -> Iterator[NodePlan]:
+def _nodes(spec: Region, place: int, shape: Shape, addresses: Addresses) -> Iterator[NodePlan]:
+    """Nodes of the pool at that place of the file; ranks follow later."""
+    pool = spec.pools[place]
     for index, host in enumerate(pool.hosts):
-        rank, _ = numbers.next()
         yield NodePlan(
             name=host.name,
             pool=pool.name,
             index=index,
-            rank=rank,
+            rank=index,
             shape=shape.key,
             gpus=shape.gpus,
             address=host.address,
@@ -130,23 +114,24 @@ def _nodes(spec: Region, pool: Pool, shape: Shape, numbers: _Numbers) -> Iterato
             host_key=host.host_key,
             labels=tuple(sorted(host.labels.items())),
         )
-    if not pool.hosts:
-        zones = (pool.zone,) if pool.zone else _zones(spec)[:1]
-        yield from _made((spec.name, pool.name), pool.nodes or 0, shape, zones, numbers)
+    count = 0 if pool.hosts else pool.nodes or 0
+    addresses.check(place, count)
+    zones = (pool.zone,) if pool.zone else _zones(spec)[:1]
+    where = [addresses.pool(place, index) for index in range(count)]
+    yield from _made((spec.name, pool.name), shape, where, zones)
 
 
 def _made(
-    pool: tuple[str, str], count: int, shape: Shape, zones: tuple[str, ...], numbers: _Numbers
+    pool: tuple[str, str], shape: Shape, addresses: Sequence[str | None], zones: tuple[str, ...]
 ) -> Iterator[NodePlan]:
-    """Nodes that the provider makes for (region, pool), dealt out over the zones."""
+    """Nodes that the provider makes for (region, pool), one an address, dealt out over the zones."""
     region, name = pool
-    for index in range(count):
-        rank, address = numbers.next()
+    for index, address in enumerate(addresses):
         yield NodePlan(
             name=naming.node(region, name, index),
             pool=name,
             index=index,
-            rank=rank,
+            rank=index,
             shape=shape.key,
             gpus=shape.gpus,
             address=address,

@@ -20,7 +20,7 @@ def door(spec: regions.Region) -> FrontDoorPlan:
 def test_endpoint_local_is_loopback_whatever_the_hostname() -> None:
     named = door(regions.spec(pools=[SERVE], services=[CHAT], front_door={"hostname": "ai.test"}))
     assert named.endpoint == "https://127.0.0.1:8443"
-    assert named.server_names == ("127.0.0.1", "ai.test", "localhost", "10.64.0.17")
+    assert named.server_names == ("127.0.0.1", "ai.test", "localhost", "10.64.0.2")
 
 
 def test_endpoint_static_without_hostname_is_the_first_nodes_address() -> None:

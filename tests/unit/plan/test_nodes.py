@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 from aifactory.errors import ProblemError
 from aifactory.plan import build
@@ -16,29 +18,52 @@ def test_pools_two_pools_and_front_ranks_and_addresses_run_through() -> None:
     plan = build.plan(regions.spec(pools=[SERVE, {**SERVE, "name": "more", "nodes": 1}], services=[CHAT]))
     nodes = [(n.name, n.rank, n.address) for pool in plan.pools for n in pool.nodes]
     assert nodes == [
-        ("lab-serve-000", 0, "10.64.0.16"),
-        ("lab-serve-001", 1, "10.64.0.17"),
-        ("lab-more-000", 2, "10.64.0.18"),
-        ("lab-front-000", 3, "10.64.0.19"),
+        ("lab-serve-000", 0, "10.64.0.32"),
+        ("lab-serve-001", 1, "10.64.0.33"),
+        ("lab-more-000", 2, "10.64.16.32"),
+        ("lab-front-000", 3, "10.64.0.2"),
     ]
     assert [p.purpose for p in plan.pools] == ["serve", "serve", "front"]
 
 
-def test_pools_one_node_more_keeps_names_and_addresses_of_the_rest_of_its_pool() -> None:
-    def names(count: int) -> list[tuple[str, str | None]]:
-        plan = build.plan(regions.spec(pools=[{**SERVE, "nodes": count}], services=[CHAT]))
-        return [(n.name, n.address) for n in plan.pools[0].nodes]
+def test_pools_one_node_more_moves_no_other_node() -> None:
+    """An address is part of what a node is: one that moved would be made again."""
 
-    assert names(3)[:2] == names(2)
+    def addresses(count: int) -> dict[str, str | None]:
+        pools = [{**SERVE, "nodes": count}, {**SERVE, "name": "more"}]
+        plan = build.plan(regions.spec(pools=pools, services=[CHAT], front_door={"nodes": count}))
+        return {n.name: n.address for p in plan.pools for n in p.nodes}
+
+    few, many = addresses(2), addresses(3)
+    assert len(many) == len(few) + 2
+    assert few.items() <= many.items()
+
+
+@pytest.mark.parametrize("cidr", ["10.9.0.0/16", "10.9.0.0/20", "10.9.0.0/24"])
+def test_pools_full_network_has_an_address_for_every_node(cidr: str) -> None:
+    room = {"10.9.0.0/16": 4096, "10.9.0.0/20": 256, "10.9.0.0/24": 16}[cidr]
+    full = [{**SERVE, "name": f"p{i}", "nodes": room} for i in range(8)]
+    plan = build.plan(
+        regions.spec(network={"cidr": cidr}, pools=full, services=[{**CHAT, "pool": "p0"}], front_door={"nodes": 16})
+    )
+    network = ipaddress.IPv4Network(cidr)
+    found = [ipaddress.IPv4Address(n.address or "") for p in plan.pools for n in p.nodes]
+    assert len(set(found)) == len(found) == 8 * room + 16
+    assert set(found) <= set(network)
+    assert not {network[0], network[1], network[-1]} & set(found)
 
 
 def test_pools_network_without_room_names_how_many_fit() -> None:
     with pytest.raises(ProblemError) as caught:
-        build.plan(regions.spec(network={"cidr": "10.9.0.0/27"}, pools=[{**SERVE, "nodes": 16}]))
+        build.plan(regions.spec(network={"cidr": "10.9.0.0/24"}, pools=[{**SERVE, "nodes": 17}]))
     (problem,) = caught.value.problems
-    assert (problem.rule, problem.path) == ("PLAN-002", "network.cidr")
-    assert "15 nodes" in problem.message
-    assert build.plan(regions.spec(network={"cidr": "10.9.0.0/27"}, pools=[{**SERVE, "nodes": 15}]))
+    assert (problem.rule, problem.path, problem.nearest) == ("PLAN-002", "pools[0].nodes", ("16",))
+
+
+def test_pools_ninth_pool_of_a_local_region_is_refused() -> None:
+    with pytest.raises(ProblemError) as caught:
+        build.plan(regions.spec(pools=[{**SERVE, "name": f"p{i}"} for i in range(9)]))
+    assert caught.value.problems[0].path == "pools[8]"
 
 
 def test_pools_static_hosts_keep_their_names_keys_and_ports() -> None:
