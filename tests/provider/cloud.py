@@ -86,6 +86,7 @@ class Cloud:
 class NetworkInputs:
     cloud: str = prop(doc="Folder of the cloud.", replaces=True)
     cidr: str = prop(doc="Addresses.", replaces=True)
+    zone: str = prop("", doc="Replaces it, the new one first.", replaces=True)
     size: int = prop(1, doc="Changes in place.")
     labels: dict[str, str] = prop(default_factory=dict, doc="Changes in place.")  # noqa: RUF009
     password: str = prop("", doc="A secret input.", secret=True)

@@ -111,7 +111,7 @@ def test_replacement_killed_in_its_create_leaves_one_object(project: Project, th
     project.up().ok()
     old = named(things, "net")
     slow = fault(things, "net.slow")
-    project.program([network(things, generation=2)])
+    project.program([network(things, zone="b")])
     project.killed(lambda: len(things.all()) == 2, *UP)
     slow.unlink()
     only_the_new_one_is_left(project, things, old["id"])

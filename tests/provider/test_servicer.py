@@ -374,13 +374,11 @@ class TestCreate:
         client.stub.Cancel(empty_pb2.Empty())
         thread.join(5)
         assert list(init_failed(errors[0]).reasons) == ["cancelled"]
-        code, details = failed(
-            lambda: client.create({"cloud": str(client.folder), "nodes": [{"name": "a"}]}, type_=cloud.GANG)
-        )
+        gang = {"cloud": str(client.folder), "nodes": [{"name": "a"}]}
+        code, details = failed(lambda: client.create(gang, type_=cloud.GANG))
         assert (code, details) == (grpc.StatusCode.CANCELLED, "create of net was cancelled; nothing was kept")
-        (client.folder / "net.slow").unlink()
         client.configure()
-        client.create(client.values())
+        client.create(gang, type_=cloud.GANG)
 
     def test_forty_creates_run_at_once(self, client: Client) -> None:
         names = [f"n{i}" for i in range(40)]
