@@ -376,7 +376,7 @@ class TestCreate:
         assert list(init_failed(errors[0]).reasons) == ["cancelled"]
         gang = {"cloud": str(client.folder), "nodes": [{"name": "a"}]}
         code, details = failed(lambda: client.create(gang, type_=cloud.GANG))
-        assert (code, details) == (grpc.StatusCode.CANCELLED, "create of net was cancelled; nothing was kept")
+        assert (code, details) == (grpc.StatusCode.CANCELLED, "create of net was cancelled; run it again")
         client.configure()
         client.create(gang, type_=cloud.GANG)
 

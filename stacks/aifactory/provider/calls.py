@@ -102,7 +102,7 @@ def answer(rpc: Rpc, call: Operation, error: Exception) -> NoReturn:
     if isinstance(error, TimedOut):
         rpc.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"{call.verb} of {call.name} {text}")
     if isinstance(error, Cancelled):
-        rpc.abort(grpc.StatusCode.CANCELLED, f"{call.verb} of {call.name} was cancelled; nothing was kept")
+        rpc.abort(grpc.StatusCode.CANCELLED, f"{call.verb} of {call.name} was cancelled; run it again")
     _answer_bug(rpc, call, error)
 
 
