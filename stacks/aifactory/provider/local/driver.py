@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -259,8 +260,11 @@ class ContainerEngine:
     def execute(self, name: str, *argv: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[bytes]:
         """Runs a command inside; a failing command is an answer, not an error."""
         done = _call([self.program, "exec", name, *argv], None, timeout_s)
-        if done.returncode in (125, 126) or (done.returncode and b"no such container" in done.stderr.lower()):
-            raise errors.classify(self.name, "exec", done.stderr.decode(errors="replace"))
+        told = done.stderr.decode(errors="replace")
+        if done.returncode and re.search(r"^Error( response from daemon)?: ", told, re.MULTILINE):
+            error = errors.classify(self.name, "exec", told)
+            if isinstance(error, errors.NotFound | errors.WrongState):
+                raise error
         return done
 
 

@@ -81,6 +81,7 @@ _WORDS: tuple[tuple[type[EngineError], str], ...] = (
     (SubnetInUse, r"already used on the host or by another config|pool overlaps with other one"),
     (StillInUse, r"is being used|in use by a container|volume is in use|has active endpoints|container is using"),
     (NameInUse, r"already in use|already exists|name is already used"),
+    (CannotRun, r"\boci (runtime|permission|not found)|\b(runc|crun): |setting rlimit|failed to create (shim )?task"),
     (ImageMissing, r"image not known|no such image|unable to find image|initializing source"),
     (
         NotFound,
@@ -90,7 +91,6 @@ _WORDS: tuple[tuple[type[EngineError], str], ...] = (
         WrongState,
         r"container state improper|is not running|is not paused|is already paused|can only create exec sessions",
     ),
-    (CannotRun, r"oci (runtime|permission)|runc|crun|rlimit|cgroup|failed to create (shim )?task"),
 )
 
 

@@ -64,6 +64,7 @@ def build(ctx: Context, argv: list[str], out: IO[bytes], where: str) -> None:
             ["setpriv", "--pdeathsig", "KILL", *prefix, *argv],
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE,
             env={**os.environ, "TMPDIR": folder, "LC_ALL": "C"},
+            start_new_session=True,  # mmdebstrap signals its whole process group when its output cannot be written
         )  # fmt: skip
         told: list[str] = []
         reader = threading.Thread(target=_listen, args=(ctx, process, told), daemon=True)
