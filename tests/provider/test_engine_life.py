@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aifactory.provider import server
+from aifactory.provider.servicer import Servicer
 
-from tests.provider.cloud import GANG, NETWORK, Cloud
+from tests.provider.cloud import GANG, NETWORK, Cloud, registry
 from tests.provider.pulumi_project import Project, custom
 
 pytestmark = pytest.mark.engine
@@ -180,10 +183,24 @@ def test_state_taint_touches_nothing(project: Project, things: Cloud) -> None:
     assert things.all() == []
 
 
-def test_schema_is_one_that_the_engine_takes(project: Project) -> None:
-    """`pulumi schema check` binds every type and property of the test resources."""
+@pytest.mark.parametrize("module", ["tests.provider.cloud", "tests.provider.ours"])
+def test_schema_is_one_that_the_engine_takes(tmp_path: Path, module: str) -> None:
+    """`pulumi schema check` binds every type and property, of the test resources and of ours."""
+    project = Project(tmp_path / "project", module=module)
     server = str(project.folder / "bin" / "pulumi-resource-aifactory")
     text = project.pulumi("package", "get-schema", server).ok().output
     path = project.folder / "schema.json"
     path.write_text(text[text.index("{") :])
     assert "rror" not in project.pulumi("schema", "check", str(path)).ok().output
+
+
+def test_attached_server_serves_one_run_after_another(project: Project, things: Cloud) -> None:
+    """What a debugger uses: the engine's Cancel at the end of the first run must not cancel the second."""
+    running, port = server.start(Servicer(registry(), "0.1.0"))
+    project.env["PULUMI_DEBUG_PROVIDERS"] = f"aifactory:{port}"
+    project.program([network(things), gang(things)])
+    assert "net is there" in project.up().ok().output
+    project.program([network(things, size=2), gang(things, nodes=[{"name": "n0"}, {"name": "n1"}])])
+    assert "1/2 nodes made" in project.up().ok().output
+    assert not project.providers()
+    running.stop(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,14 +118,55 @@ def test_mask_hides_whole_secrets_and_their_lines_but_no_short_words() -> None:
     assert mask(text) == "abc [secret] [secret] [secret] -----BEGIN KEY-----"
 
 
-def test_throttle_drops_what_comes_too_soon_and_what_was_said() -> None:
+class Clock:
+    """Time that a test moves; `later` is what Throttle starts its late lines with."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.due: list[tuple[float, Any]] = []
+
+    def later(self, seconds: float, function: Any) -> Any:
+        entry = (self.now + seconds, function)
+        self.due.append(entry)
+        timer = threading.Timer(0, function)
+        timer.cancel = lambda: self.due.remove(entry)  # type: ignore[method-assign]
+        return timer
+
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+        for entry in [e for e in self.due if e[0] <= self.now]:
+            self.due.remove(entry)
+            entry[1]()
+
+
+def test_throttle_says_one_line_a_second_and_the_newest_late_rather_than_never() -> None:
     said: list[str] = []
-    now = [0.0]
-    say = Throttle(said.append, lambda: now[0])
-    for text, step in (("a", 0.0), ("b", 0.5), ("c", 0.5), ("c", 5.0), ("d", 0.1)):
-        now[0] += step * PROGRESS_INTERVAL_S
+    clock = Clock()
+    say = Throttle(said.append, lambda: clock.now, clock.later)
+    for text in ("1/4", "2/4", "3/4"):
         say(text)
-    assert said == ["a", "c", "d"]
+    assert said == ["1/4"]
+    clock.move(PROGRESS_INTERVAL_S)
+    assert said == ["1/4", "3/4"]
+    say("3/4")
+    clock.move(PROGRESS_INTERVAL_S)
+    assert said == ["1/4", "3/4"], "a repeated line says nothing"
+    clock.move(PROGRESS_INTERVAL_S)
+    say("4/4")
+    assert said == ["1/4", "3/4", "4/4"]
+
+
+def test_throttle_of_a_call_that_is_over_is_silent() -> None:
+    said: list[str] = []
+    clock = Clock()
+    say = Throttle(said.append, lambda: clock.now, clock.later)
+    say("1/2")
+    say("2/2")
+    say.close()
+    say("3/2")
+    clock.move(5)
+    assert said == ["1/2"]
+    assert clock.due == []
 
 
 def test_resources_are_resources() -> None:

@@ -36,6 +36,7 @@ class Operation:
     resource: Resource[Any, Any] = dataclasses.field(init=False)
     inputs: struct_pb2.Struct | None = None
     """The inputs that the state is to have if the verb half succeeds."""
+    progress: Throttle | None = None
     secret_texts: list[str] = dataclasses.field(default_factory=list)
     secret_names: set[str] = dataclasses.field(default_factory=set)
     """Top-level names that came with a secret: an output of the same name is one too."""
@@ -64,9 +65,7 @@ class Operation:
         return wire.dump(value, [(name,) for name in self.secret_names], preview=preview)
 
     def context(self, deployment: str, cancel: threading.Event, timeout_s: float, *, preview: bool) -> Context:
-        def progress(text: str) -> None:
-            self.engine_log.status(self.urn, self.mask(text))
-
+        self.progress = Throttle(lambda text: self.engine_log.status(self.urn, self.mask(text)))
         return Context(
             urn=self.urn,
             name=self.name,
@@ -75,8 +74,12 @@ class Operation:
             deadline=time.monotonic() + timeout_s if timeout_s > 0 else None,
             cancel=cancel,
             log=lambda text: self.engine_log.info(self.urn, self.mask(text)),
-            progress=Throttle(progress),
+            progress=self.progress,
         )
+
+    def close(self) -> None:
+        if self.progress is not None:
+            self.progress.close()
 
     def mask(self, text: str) -> str:
         return Mask(self.secret_texts)(text)

@@ -72,17 +72,54 @@ class EngineLog:
 
 
 class Throttle:
-    """Status lines of one call: at most one a second, a repeated one never, the newest wins."""
+    """Status lines of one call: at most one a second, and the newest one always comes, late rather than never.
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._say, self._clock = say, clock
+    `later` starts a function after some seconds and returns what cancels it.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], threading.Timer] | None = None,
+    ) -> None:
+        self._say, self._clock, self._later = say, clock, later or _timer
         self._mutex = threading.Lock()
-        self._last_text, self._last_time = "", float("-inf")
+        self._said, self._time = "", float("-inf")
+        self._waiting: str | None = None
+        self._timer: threading.Timer | None = None
+        self._closed = False
 
     def __call__(self, text: str) -> None:
         with self._mutex:
-            now = self._clock()
-            if text == self._last_text or now - self._last_time < PROGRESS_INTERVAL_S:
+            self._waiting = text
+            if self._timer is not None or self._closed:
                 return
-            self._last_text, self._last_time = text, now
+            wait = self._time + PROGRESS_INTERVAL_S - self._clock()
+            if wait > 0:
+                self._timer = self._later(wait, self._say_waiting)
+                return
+        self._say_waiting()
+
+    def close(self) -> None:
+        """The call is over: what still waits would be shown on a resource that is done."""
+        with self._mutex:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _say_waiting(self) -> None:
+        with self._mutex:
+            self._timer = None
+            text, self._waiting = self._waiting, None
+            if text is None or text == self._said or self._closed:
+                return
+            self._said, self._time = text, self._clock()
         self._say(text)
+
+
+def _timer(seconds: float, function: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+    return timer

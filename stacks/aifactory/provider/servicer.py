@@ -198,6 +198,8 @@ class Servicer(ResourceProviderServicer):
             return body(call)
         except Exception as error:
             answer(rpc, call, error)
+        finally:
+            call.close()
 
     def _context(self, call: Operation, timeout_s: float = 0.0, *, preview: bool = False) -> Any:
         return call.context(self._deployment, self.cancel, timeout_s, preview=preview)
