@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from aifactory.engine import locks, state
 from aifactory.errors import Exit
+from aifactory.toolchain import processes
 
 from tests.engine.engine_project import NAME, Project, answer, wait_for
 
@@ -35,14 +37,15 @@ def _began(project: Project, thing: str) -> None:
     wait_for(lambda: thing in project.made() and not project.made()[thing].get("ready"))
 
 
-def _kill_engine_and_toolkit(project: Project, thing: str) -> None:
-    """`up` until `thing` is being made, then kill -9 of both processes; what was slow is quick from now on."""
+def _kill_engine_and_toolkit(project: Project, thing: str) -> int:
+    """`up` until `thing` is being made, then kill -9 of both processes; the engine's process id."""
     process = project.start("up")
     _began(project, thing)
     engine = project.engine_pid()
     os.kill(process.pid, signal.SIGKILL)
     os.kill(engine, signal.SIGKILL)
     wait_for(lambda: not project.engine_lives(engine))
+    return engine
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
@@ -71,21 +74,33 @@ def test_stopped_twice_ends_at_once_and_the_next_up_goes_on(project: Project) ->
     engine = project.engine_pid()
 
     os.kill(process.pid, signal.SIGINT)
-    wait_for(lambda: _stopping(project))
+    wait_for((project.things / "cancelled").exists)
+    began = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
 
     assert answer(process)["exit"] == int(Exit.INTERRUPTED)
+    assert time.monotonic() - began < SLOW / 2, "not waited for"
     assert not project.engine_lives(engine)
     project.want({"slow": {}})
     assert project.stack.up().ok
     assert _snapshot(project).pending == ()
 
 
-def _stopping(project: Project) -> bool:
-    return (project.things / "cancelled").exists()
-
-
 def test_killed_toolkit_lets_its_engine_end_in_order(project: Project) -> None:
+    project.want({"slow": {"seconds": SLOW}})
+    process = project.start("up")
+    _began(project, "slow")
+    engine = project.engine_pid()
+
+    os.kill(process.pid, signal.SIGKILL)
+
+    wait_for(lambda: not project.engine_lives(engine), limit_s=SLOW / 2)
+    assert _lock_files(project) == []
+    assert _snapshot(project).pending == ()
+    assert any(urn.endswith("::slow") for urn in _snapshot(project).urns), "half made, and in the state"
+
+
+def test_up_right_after_the_toolkit_was_killed_waits_for_its_engine(project: Project) -> None:
     project.want({"slow": {"seconds": SLOW}})
     process = project.start("up")
     _began(project, "slow")
@@ -106,9 +121,11 @@ def test_killed_engine_is_told_and_the_next_up_adopts(project: Project) -> None:
     process = project.start("up")
     _began(project, "slow")
 
-    os.kill(project.engine_pid(), signal.SIGKILL)
+    engine = project.engine_pid()
+    os.kill(engine, signal.SIGKILL)
 
     done = answer(process)
+    assert processes.session_left(engine, since=0) == [], "its language host and program went with it"
     assert done["exit"] == int(Exit.FAILED)
     assert "SIGKILL" in done["reasons"][-1]
     project.want({"slow": {}})
@@ -119,13 +136,14 @@ def test_killed_engine_is_told_and_the_next_up_adopts(project: Project) -> None:
 
 def test_up_after_both_were_killed_ends_right(project: Project) -> None:
     project.want({"a": {}, "slow": {"seconds": SLOW, "after": ["a"]}, "later": {"after": ["slow"]}})
-    _kill_engine_and_toolkit(project, "slow")
+    engine = _kill_engine_and_toolkit(project, "slow")
     assert _lock_files(project)
     project.want({"a": {}, "slow": {"after": ["a"]}, "later": {"after": ["slow"]}})
 
     done = answer(project.start("up"))
 
     assert done["exit"] == 0
+    assert processes.session_left(engine, since=0) == []
     assert any("broke the lock" in note for note in done["notes"])
     assert any("is in the state now" in note for note in done["notes"])
     assert set(project.made()) == {"a", "slow", "later"}

@@ -30,7 +30,11 @@ build)
     echo "$@" >> "$FAKE_SEEN"
     echo "go: downloading example.org/x v1" >&2
     echo "example.org/x" >&2
-    [ -z "$FAKE_SLOW" ] || { echo $$ > "$FAKE_SEEN.slow.new"; mv "$FAKE_SEEN.slow.new" "$FAKE_SEEN.slow"; sleep "$FAKE_SLOW"; }
+    if [ -n "$FAKE_SLOW" ]; then
+        echo $$ > "$FAKE_SEEN.slow.new"
+        mv "$FAKE_SEEN.slow.new" "$FAKE_SEEN.slow"
+        sleep "$FAKE_SLOW"
+    fi
     [ -z "$FAKE_ERROR" ] || { echo "$FAKE_ERROR" >&2; exit 1; }
     while [ "$1" != -o ]; do shift; done
     echo binary > "$2"; chmod +x "$2" ;;
