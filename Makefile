@@ -26,10 +26,10 @@ doctor: setup ## what this machine has and lacks
 
 # Container and region tests share one worker (tests/conftest.py), so they run one after the other.
 test: setup ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 $(PYTEST)
 
 test-fast: setup ## tests that need no engine and no containers
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(FAST)" $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 -m "$(FAST)" $(PYTEST)
 
 check: setup ## linters, types, import order, fast tests: before each commit
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ check: setup ## linters, types, import order, fast tests: before each commit
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_CONFIG=playbooks/ansible.cfg ANSIBLE_LIBRARY=$(CURDIR)/playbooks/library \
 	  $(BIN)/ansible-lint --offline
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "$(FAST)" $(PYTEST)
+	$(BIN)/python -m pytest -n 2 -q -m "$(FAST)" $(PYTEST)
 
 format: setup ## ruff's formatting and safe fixes
 	$(BIN)/ruff check --fix .
