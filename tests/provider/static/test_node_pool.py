@@ -1,4 +1,4 @@
-"""static:NodePool against hosts that are really there. Real: sshd, host keys, sudo, a jump host. Pulumi: the harness."""
+"""static:NodePool on hosts that are really there. Real: sshd, host keys, sudo, a jump host. Pulumi: the harness."""
 
 from __future__ import annotations
 
