@@ -25,7 +25,7 @@ def validate(names: list[str], *, as_json: bool, as_sarif: bool) -> None:
     problems: list[Problem] = []
     for region in loaded:
         try:
-            build.plan(region.spec)
+            build.of(region)
         except ProblemError as error:
             problems.extend(error.problems)
     if problems:

@@ -31,4 +31,4 @@ def load_plan(name: str) -> tuple[LoadedRegion, RegionPlan]:
     from aifactory.plan import build
 
     loaded = load(name)
-    return loaded, build.plan(loaded.spec)
+    return loaded, build.of(loaded)
