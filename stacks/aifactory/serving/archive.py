@@ -38,7 +38,7 @@ def write_layer(name: str, file: Path, members: Iterable[Member], check: Callabl
     digest = hashlib.sha256()
     with file.open("wb") as raw, gzip.GzipFile("", "wb", _COMPRESSION, raw, mtime=0) as packed:
         stream: Any = _Hashing(packed, digest)
-        tar = tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (closed only when whole)
+        tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (closed only when whole)
         for info, content in members:
             check()
             tar.addfile(_fixed(info), content)
@@ -105,6 +105,9 @@ class _Hashing:
 
     def __init__(self, target: gzip.GzipFile, digest: Any) -> None:
         self._target, self._digest = target, digest
+
+    def tell(self) -> int:
+        return self._target.tell()
 
     def write(self, data: bytes) -> int:
         self._digest.update(data)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aifactory import paths
+from aifactory import catalog, paths
 from aifactory.errors import Exit, fail
 
 from . import archive, rootfs, wheel
@@ -28,7 +28,6 @@ from . import archive, rootfs, wheel
 SYSTEM_LAYER = "system.tar.gz"
 ENGINE_LAYER = "engine.tar.gz"
 ENGINE_ROOT = "opt/aifactory/engine"
-_SUITE = "trixie"
 _PACKAGES = ("base-files", "libc6", "libgomp1", "libpython3-stdlib", "libstdc++6", "python3-minimal")
 _NOBODY = "65534:65534"
 _NEEDED_BYTES = 700 * 2**20
@@ -67,12 +66,17 @@ def build(
         if (found := _cached(images / f"{name}.json")) is not None:
             return found
         _need_space(images)
-        with _scratch(images, name) as scratch:
-            image = _build(_Job(recipe, name, architecture, mirror, scratch, progress, check))
-            Path(image.archive).replace(images / f"{name}.tar")
-            image = replace(image, archive=str(images / f"{name}.tar"))
-            (scratch / "image.json").write_text(json.dumps(asdict(image)), encoding="utf-8")
-            (scratch / "image.json").replace(images / f"{name}.json")
+        try:
+            with _scratch(images, name) as scratch:
+                image = _build(_Job(recipe, name, architecture, mirror, scratch, progress, check))
+                image = _install(image, scratch, images / f"{name}.tar")
+        except OSError as error:
+            raise fail(
+                "SRV-012",
+                f"The engine image could not be written: {error.strerror}.",
+                code=Exit.FAILED,
+                fix="free 1 GB and run again",
+            ) from error
     progress("engine image: ready")
     return image
 
@@ -90,7 +94,7 @@ def find(engine: str, architecture: str | None = None) -> Image | None:
 def key(engine: str, architecture: str) -> str:
     """Changes with everything that decides the image's content, except the day's Debian security updates."""
     recipe = _recipe(engine)
-    parts: list[Any] = [1, architecture, _SUITE, _PACKAGES, _config()]
+    parts: list[Any] = [1, architecture, _suite(), _PACKAGES, _config()]
     parts += [hashlib.sha256((recipe / name).read_bytes()).hexdigest() for name in ("requirements.lock", "serve.py")]
     parts += [hashlib.sha256(Path(module.__file__ or "").read_bytes()).hexdigest() for module in (archive, rootfs)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
@@ -115,6 +119,10 @@ def _recipe(engine: str) -> Path:
     if not (folder / "serve.py").is_file():
         raise fail("SRV-016", f"Engine {engine} has no image that the toolkit builds.", code=Exit.BAD_INPUT)
     return folder
+
+
+def _suite() -> str:
+    return catalog.versions()["debian"].version
 
 
 def _config() -> dict[str, Any]:
@@ -146,18 +154,19 @@ def _build(job: _Job) -> Image:
     lock = job.recipe / "requirements.lock"
     engine_files = wheel.files(wheel.fetch(lock, job.architecture, job.scratch, job.check))
     engine_files["serve.py"] = ((job.recipe / "serve.py").read_bytes(), 0o644)
-    source = rootfs.Source(_SUITE, job.architecture, job.mirror)
+    source = rootfs.Source(_suite(), job.architecture, job.mirror)
     system = rootfs.extract(_PACKAGES, source, scratch=job.scratch, progress=job.progress, check=job.check)
     job.progress("engine image: writing the layers")
-    try:
-        return _write(job, system, engine_files)
-    except OSError as error:
-        raise fail(
-            "SRV-012",
-            f"The engine image could not be written: {error.strerror}.",
-            code=Exit.FAILED,
-            fix="free 1 GB and run again",
-        ) from error
+    return _write(job, system, engine_files)
+
+
+def _install(image: Image, scratch: Path, target: Path) -> Image:
+    """The archive first, then the record that says it is whole."""
+    Path(image.archive).replace(target)
+    image = replace(image, archive=str(target))
+    (scratch / "image.json").write_text(json.dumps(asdict(image)), encoding="utf-8")
+    (scratch / "image.json").replace(target.with_suffix(".json"))
+    return image
 
 
 def _write(job: _Job, system: Path, engine_files: dict[str, tuple[bytes, int]]) -> Image:

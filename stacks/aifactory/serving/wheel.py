@@ -13,7 +13,7 @@ from . import process
 
 # The tag of the oldest C library the wheels run on, as pip writes it.
 _PLATFORMS = {"amd64": "manylinux2014_x86_64", "arm64": "manylinux2014_aarch64"}
-_PYTHON = "3.13"  # of the image's suite; the wheels are abi3 and also run on older ones
+_PYTHON = "3.11"  # the wheels are abi3: they run on this and every later one
 
 
 def fetch(requirements: Path, architecture: str, folder: Path, check: Callable[[], None]) -> Path:

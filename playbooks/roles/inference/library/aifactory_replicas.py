@@ -96,6 +96,9 @@ import urllib.request
 from ansible.module_utils.basic import AnsibleModule
 
 QUADLETS, UNITS = "/etc/containers/systemd", "/etc/systemd/system"
+ENGINE_TALK = re.compile(
+    r"level=(warning|info)|(container|image) [a-z]+ [0-9a-f]{64}|^(Starting|Started|Stopped|Scheduled|[0-9a-f]{64}$)"
+)
 SUFFIX = {QUADLETS: ".container", UNITS: ".service"}
 
 
@@ -173,9 +176,7 @@ def needs_reload(module, unit):
 
 
 def show(module, unit, key):
-    _code, out, _err = module.run_command(
-        ["systemctl", "show", "--property", key, "--value", unit.name]
-    )
+    _code, out, _err = module.run_command(["systemctl", "show", "--property", key, "--value", unit.name])
     return out.strip()
 
 
@@ -227,10 +228,11 @@ def unhealthy(url):
 
 
 def last_words(module, unit):
-    _code, out, _err = module.run_command(
-        ["journalctl", "--unit", unit, "--lines", "4", "--output", "cat", "--no-pager"]
-    )
-    return "its last words: " + " | ".join(line.strip() for line in out.splitlines() if line.strip())
+    """The last lines that the unit wrote, without those that the container engine writes about itself."""
+    command = ["journalctl", "--unit", unit, "--lines", "60", "--output", "cat", "--no-pager"]
+    _code, out, _err = module.run_command(command)
+    lines = [line.strip() for line in out.splitlines() if line.strip() and not ENGINE_TALK.search(line)]
+    return "its last words: " + " | ".join(lines[-4:])
 
 
 def clean(module):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from aifactory import __version__
+from aifactory import __version__
 from aifactory.hosts.play import Play
 from aifactory.provider import tokens
 from aifactory.provider.host.play_resource import PlayInputs, PlayOutputs, PlayResource
@@ -67,6 +68,7 @@ class FrontDoor(PlayResource[FrontDoorInputs, FrontDoorOutputs]):
         variables = {
             "state": "present",
             "region": inputs.region,
+            "version": __version__,
             "version": __version__,
             "listen_port": inputs.listen_port,
             "certificate": inputs.certificate,
