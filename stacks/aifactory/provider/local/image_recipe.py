@@ -40,7 +40,6 @@ SSHD = f"""\
 # Managed by aifactory (provider/local/image_recipe.py).
 HostKey /etc/ssh/ssh_host_ed25519_key
 AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u
-AllowUsers {NODE_USER}
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin no

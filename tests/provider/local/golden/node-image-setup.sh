@@ -7,7 +7,6 @@ cat >/etc/ssh/sshd_config.d/10-aifactory.conf <<'EOF'
 # Managed by aifactory (provider/local/image_recipe.py).
 HostKey /etc/ssh/ssh_host_ed25519_key
 AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u
-AllowUsers ops
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin no
