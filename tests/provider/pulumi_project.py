@@ -192,10 +192,12 @@ class Project:
         wait_for(when, process)
         orphans = descendants(process.pid)
         process.kill()
-        wait_for(lambda: not self.providers(), timeout_s=4)
-        for orphan in orphans:  # the language host and the program: they would stay for minutes
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(orphan, signal.SIGKILL)
+        try:
+            wait_for(lambda: not self.providers(), timeout_s=4)
+        finally:
+            for orphan in orphans:  # the language host and the program: they would stay for ever
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(orphan, signal.SIGKILL)
         process.communicate()
         self.pulumi("cancel", "-s", "it", "--yes").ok()
 
