@@ -231,7 +231,6 @@ def environment(folder: Path, config: Path, run_id: str, hosts: int) -> dict[str
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
         "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
         "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_NO_TARGET_SYSLOG": "True",
         "ANSIBLE_SSH_ARGS": arguments,
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
         "ANSIBLE_TARGET_LOG_INFO": f"aifactory run {run_id}",
