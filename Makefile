@@ -17,6 +17,8 @@ setup-kubernetes: ## the same, and the Kubernetes provider (some ten minutes, on
 
 up: setup ## bring up the region REGION (local): ends with its endpoint and a completion
 	@$(BIN)/aifactory up $(REGION) --yes
+	@printf '\n$$ aifactory ask $(REGION) "Are you there?"\n'
+	@$(BIN)/aifactory ask $(REGION) "Are you there?"
 
 down: setup ## remove the region REGION (local) and all it made
 	@$(BIN)/aifactory destroy $(REGION) --yes
