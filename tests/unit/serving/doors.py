@@ -150,4 +150,5 @@ def start(folder: Path, upstreams: tuple[Upstream, ...], clients: dict[str, int 
 
 
 def binary() -> str:
+    """Path of HAProxy; empty where there is none."""
     return shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
