@@ -17,6 +17,7 @@ from aifactory.region import loader
 
 
 def main() -> None:
+    sdk.end_with_the_engine()
     sdk.leave_out_stack_traces()
     try:
         plan = planned(pulumi.get_stack())

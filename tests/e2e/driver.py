@@ -139,6 +139,18 @@ class LocalRegion:
     def node(self, index: int, pool: str = "serve") -> str:
         return f"{self.name}-{pool}-{index:03d}"
 
+    def engine_pid(self) -> int:
+        """Process id of the Pulumi engine of a command under way."""
+        for entry in Path("/proc").iterdir():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                environ = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if words[0].endswith(b"/pulumi") and str(self.home).encode() in environ:
+                return int(entry.name)
+        raise AssertionError("no engine is running")
+
     def orphans(self) -> list[str]:
         """Processes of this home that outlived their command, but for the shared ssh connection masters' grace."""
         found = []
