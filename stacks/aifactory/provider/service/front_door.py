@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from aifactory import __version__
-from aifactory import __version__
 from aifactory.hosts.play import Play
 from aifactory.provider import tokens
-from aifactory.provider.host.play_resource import PlayInputs, PlayOutputs, PlayResource
-from aifactory.provider.resource import prop
+from aifactory.provider.host.play_resource import PlayInputs, PlayOutputs, PlayResource, has_unknown
+from aifactory.provider.resource import CheckFailure, Context, prop
 from aifactory.provider.service.service import Endpoint
 from aifactory.serving import units
 
@@ -64,11 +65,21 @@ class FrontDoor(PlayResource[FrontDoorInputs, FrontDoorOutputs]):
     Inputs: ClassVar[type] = FrontDoorInputs
     Outputs: ClassVar[type] = FrontDoorOutputs
 
+    def check(
+        self, ctx: Context, news: FrontDoorInputs, olds: FrontDoorInputs | None
+    ) -> tuple[FrontDoorInputs, list[CheckFailure]]:
+        """Also finds what HAProxy would only find on the node: a key that is not the certificate's, a bad digest."""
+        news, failures = super().check(ctx, news, olds)
+        if not has_unknown([news.certificate, news.private_key]):
+            failures += [CheckFailure("certificate", reason) for reason in certificate_problems(news)]
+        if not has_unknown(news.clients):
+            failures += client_failures(news.clients)
+        return news, failures
+
     def play(self, inputs: FrontDoorInputs) -> Play:
         variables = {
             "state": "present",
             "region": inputs.region,
-            "version": __version__,
             "version": __version__,
             "listen_port": inputs.listen_port,
             "certificate": inputs.certificate,
@@ -103,3 +114,36 @@ class FrontDoor(PlayResource[FrontDoorInputs, FrontDoorOutputs]):
     def more_outputs(self, inputs: FrontDoorInputs) -> dict[str, Any]:
         suffix = "" if inputs.port == 443 else f":{inputs.port}"
         return {"endpoint": f"https://{inputs.hostname}{suffix}"}
+
+
+def certificate_problems(inputs: FrontDoorInputs) -> list[str]:
+    """Why certificate and key cannot be served together; empty = they can. Never shows the key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    public = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    try:
+        certificate = x509.load_pem_x509_certificates(inputs.certificate.encode())[0]
+    except ValueError:
+        return ["is not a PEM certificate"]
+    try:
+        key = serialization.load_pem_private_key(inputs.private_key.encode(), None)
+    except (ValueError, TypeError):
+        return ["its private key is not a PEM key without passphrase"]
+    if key.public_key().public_bytes(*public) != certificate.public_key().public_bytes(*public):
+        return ["does not belong to the private key"]
+    return []
+
+
+def client_failures(clients: Sequence[Client]) -> list[CheckFailure]:
+    names = [client.name for client in clients]
+    failures = [
+        CheckFailure(f"clients[{i}].name", f"{name} is there twice")
+        for i, name in enumerate(names)
+        if name in names[:i]
+    ]
+    return failures + [
+        CheckFailure(f"clients[{i}].key_sha256", "is not a SHA-256 in lower-case hex")
+        for i, client in enumerate(clients)
+        if not re.fullmatch(r"[0-9a-f]{64}", client.key_sha256)
+    ]
