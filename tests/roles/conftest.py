@@ -82,7 +82,7 @@ class Site:
             mac=f"02:aa:bb:cc:dd:{self.made:02x}",
             labels={LABEL: self.network},
             volumes=((f"{full}-containers", "/var/lib/containers"),),
-            publish=(driver.Publish(port, 22),),
+            publish=((port, 22),),
         )
         self.engine.create_volume(f"{full}-containers", {LABEL: self.network})
         identity = self.engine.create(new, self.engine.flags(self.image, print))

@@ -344,4 +344,4 @@ def test_half_failed_pool_is_finished_by_the_next_up_on_real_nodes(real: Engine,
     pair[0].sh("rm /var/lib/aifactory/configuration.json")
     state = real.refresh()
     assert state is not None
-    assert [node.status for node in state.outputs.nodes.values()] == ["drifted", "changed"]
+    assert [state.outputs.nodes[node.host.name].status for node in pair] == ["drifted", "changed"]
