@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aifactory.provider.local import driver
 from aifactory.provider.local import engine_errors as errors
-from aifactory.provider.local.driver import ContainerEngine, NewContainer, Publish
+from aifactory.provider.local.driver import ContainerEngine, NewContainer
 from aifactory.provider.local.engine_flags import EngineInfo, RunFlags
 
 from tests.provider.local.ground import find_podman, remove_all, unused_cidr
@@ -28,7 +28,7 @@ NEW = NewContainer(
     mac="02:42:0a:40:00:10",
     labels={"aifactory.region": "t-a", "aifactory.pool": "serve"},
     volumes=(("t-a-serve-000-containers", "/var/lib/containers"),),
-    publish=(Publish(22011, 22), Publish(8443, 443)),
+    publish=((22011, 22), (8443, 443)),
 )
 
 
@@ -157,8 +157,9 @@ class Verbs:
             engine.create_network(name, cidr, cidr.replace("0/24", "1"), mine)
 
         engine.create_volume(f"{name}-v", mine)
-        engine.create_volume(f"{name}-other", {"aifactory.region": f"{name}x"})
-        assert [v.name for v in engine.volumes(mine | {"aifactory.region": name})] == [f"{name}-v"]
+        engine.create_volume(f"{name}-other", {"aifactory.region": f"{name}x", "aifactory.pool": "a"})
+        assert [v.name for v in engine.volumes(mine)] == [f"{name}-v"]
+        assert engine.volumes(mine | {"aifactory.pool": "a"}) == [], "labels are joined by and"
         engine.remove_volume(f"{name}-other")
 
         flags = engine.flags(image, print)

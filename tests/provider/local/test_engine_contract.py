@@ -27,9 +27,5 @@ class TestNodePool:
         monkeypatch.setenv("AIFACTORY_HOME", project.env["AIFACTORY_HOME"])
         return RealDriver(backend, project)
 
-    test_create_and_unchanged_up = Contract.test_create_makes_it_and_an_unchanged_up_does_nothing
-    test_dead_part = Contract.test_dead_part_is_seen_and_only_it_is_made_again
     test_killed_create = Contract.test_killed_create_is_adopted_under_a_new_nonce
     test_cancelled_create = Contract.test_cancelled_create_keeps_what_exists_and_the_next_up_goes_on
-    test_taint = Contract.test_taint_is_a_safe_no_op
-    test_secrets = Contract.test_secrets_are_nowhere_in_clear

@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from aifactory.provider.local import labels, pool_types
+from aifactory.provider.local import driver, labels, pool_types, ports, reach
 from aifactory.provider.local.node_pool import NodePool
 from aifactory.provider.resource import UNKNOWN, HalfMade, Refused
 
 from tests.provider.harness import CheckFailed, Engine
 from tests.provider.local.ground import Ground, ssh
+from tests.provider.local.ground import ground as real_ground
 
 pytestmark = pytest.mark.containers
 
@@ -22,44 +25,66 @@ def pool(ground: Ground) -> Engine:
     return ground.engine(NodePool())
 
 
-def test_create_nodes_let_their_user_in_and_become_root(ground: Ground, pool: Engine) -> None:
-    hosts = pool.up(ground.values(2)).outputs.hosts
-    assert [h.name for h in hosts] == [f"{ground.region}-serve-000", f"{ground.region}-serve-001"]
-    for host in hosts:
+@pytest.fixture(scope="module")
+def pair(node_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ground, Engine]]:
+    """A pool of two nodes, for tests that only look."""
+    home = tmp_path_factory.mktemp("pair")
+    with pytest.MonkeyPatch.context() as patch, real_ground(node_image) as own:
+        patch.setenv("AIFACTORY_HOME", str(home))
+        patch.setenv("AIFACTORY_CACHE", str(home))
+        engine = own.engine(NodePool())
+        engine.up(own.values(2))
+        yield own, engine
+
+
+def test_create_nodes_let_their_user_in_and_become_root(pair: tuple[Ground, Engine]) -> None:
+    ground, pool = pair
+    assert pool.state
+    for index, host in enumerate(pool.state.outputs.hosts):
         told = ssh(ground, host, "hostname; sudo id -u; ip -4 -o addr show eth0; cat /etc/machine-id")
         name, uid, address, machine_id = told.stdout.splitlines()
-        assert (name, uid) == (host.name, "0")
+        assert (name, uid) == (f"{ground.region}-serve-{index:03d}", "0")
         assert f"inet {host.node_address}/24" in address
         assert len(machine_id) == 32
     assert pool.lines.progress[-1] == "2/2 nodes reachable"
 
 
-def test_create_private_host_key_is_in_no_label_argument_or_state(ground: Ground, pool: Engine) -> None:
-    state = pool.up(ground.values(1))
-    name = state.outputs.hosts[0].name
+def test_create_private_host_key_is_in_no_label_argument_or_state(pair: tuple[Ground, Engine]) -> None:
+    ground, pool = pair
+    name = ground.node(0)["name"]
     inside = ground.podman.execute(name, "cat", "/etc/ssh/ssh_host_ed25519_key").stdout.decode()
     secret = inside.splitlines()[2]
     told = ground.podman.run("container", "inspect", name).stdout.decode()
-    assert secret not in told + repr(state)
+    assert secret not in told + repr(pool.state)
     assert ground.podman.execute(name, "stat", "-c", "%a %U", "/etc/ssh/ssh_host_ed25519_key").stdout == b"600 root\n"
 
 
-def test_create_system_comes_up_whole(ground: Ground, pool: Engine) -> None:
-    host = pool.up(ground.values(1)).outputs.hosts[0]
-    assert ssh(ground, host, "systemctl is-system-running --wait").stdout == "running\n"
+def test_create_system_comes_up_whole(pair: tuple[Ground, Engine]) -> None:
+    ground, pool = pair
+    assert pool.state
+    assert ssh(ground, pool.state.outputs.hosts[0], "systemctl is-system-running --wait").stdout == "running\n"
 
 
-def test_create_nodes_find_each_other_by_name_and_address(ground: Ground, pool: Engine) -> None:
-    first, second = pool.up(ground.values(2)).outputs.hosts
+def test_create_nodes_find_each_other_by_name_and_address(pair: tuple[Ground, Engine]) -> None:
+    ground, pool = pair
+    assert pool.state
+    first, second = pool.state.outputs.hosts
     assert second.node_address in ssh(ground, first, "getent hosts", second.name).stdout
     assert ssh(ground, first, f"exec 3<>/dev/tcp/{second.node_address}/22 && head -c 4 <&3").stdout == "SSH-"
 
 
-def test_up_unchanged_asks_the_engine_once_and_opens_no_connection(ground: Ground, pool: Engine) -> None:
-    state = pool.up(ground.values(2))
+def test_up_unchanged_asks_the_engine_once_and_opens_no_connection(
+    pair: tuple[Ground, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground, pool = pair
+    state = pool.state
+    asked: list[tuple[str, ...]] = []
+    real = driver._call
+    monkeypatch.setattr(driver, "_call", lambda argv, *more: (asked.append(tuple(argv[1:3])), real(argv, *more))[1])
+    monkeypatch.setattr(reach, "until_in", None)
     pool.process()
     assert pool.up(ground.values(2)) is state
-    assert pool.operations == ["create"]
+    assert asked == [("ps", "-a"), ("container", "inspect")]
 
 
 def test_up_adds_at_the_end_and_removes_from_the_end(ground: Ground, pool: Engine) -> None:
@@ -70,6 +95,34 @@ def test_up_adds_at_the_end_and_removes_from_the_end(ground: Ground, pool: Engin
     assert one == two[:1]
     assert list(ground.containers()) == [two[0].name]
     assert ground.volumes() == [pool_types.volume(two[0].name)]
+
+
+def test_up_added_node_is_the_only_one_logged_into(
+    ground: Ground, pool: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.up(ground.values(2))
+    asked: list[str] = []
+    real = reach.until_in
+
+    def until_in(*args: Any, **more: Any) -> None:
+        asked.append(args[3].name)
+        real(*args, **more)
+
+    monkeypatch.setattr(reach, "until_in", until_in)
+    pool.up(ground.values(3))
+    assert asked == [ground.node(2)["name"]]
+    assert pool.lines.progress[-2:] == ["2/3 nodes reachable", "3/3 nodes reachable"]
+
+
+def test_up_node_keeps_a_port_that_was_not_its_first_choice(ground: Ground, pool: Engine) -> None:
+    name = ground.node(0)["name"]
+    first_choice = ports.pick(f"{ground.deployment}/{name}", set())
+    with socket.create_server(("127.0.0.1", first_choice)):
+        before = pool.up(ground.values(1)).outputs.hosts[0]
+    assert before.port != first_choice
+    ground.podman.remove(name)
+    after = pool.up(ground.values(1)).outputs.hosts[0]
+    assert after.port == before.port
 
 
 def test_up_removed_node_is_made_again_with_its_address_and_port(ground: Ground, pool: Engine) -> None:
@@ -86,16 +139,15 @@ def test_up_removed_node_is_made_again_with_its_address_and_port(ground: Ground,
     assert (after[1].port, after[1].node_address) == (before[1].port, before[1].node_address)
 
 
-@pytest.mark.parametrize("how", ["stop", "pause", "kill"])
-def test_up_sleeping_node_runs_again_as_itself(ground: Ground, pool: Engine, how: str) -> None:
-    before = pool.up(ground.values(2)).outputs.hosts
+def test_up_sleeping_node_runs_again_as_itself(ground: Ground, pool: Engine) -> None:
+    before = pool.up(ground.values(1)).outputs.hosts
     name = before[0].name
     ssh(ground, before[0], "touch /var/tmp/mine")
-    ground.podman.run("kill", name) if how == "kill" else getattr(ground.podman, how)(name)
-    after = pool.up(ground.values(2)).outputs.hosts
-    assert after == before
-    assert pool.operations == ["create", "update"]
-    assert ssh(ground, after[0], "ls /var/tmp/mine").returncode == 0
+    for how in (ground.podman.stop, ground.podman.pause, lambda name: ground.podman.run("kill", name)):
+        how(name)
+        assert pool.up(ground.values(1)).outputs.hosts == before
+        assert ssh(ground, before[0], "ls /var/tmp/mine").returncode == 0
+    assert pool.operations == ["create", "update", "update", "update"]
 
 
 def test_node_restarted_by_hand_keeps_its_identity(ground: Ground, pool: Engine) -> None:
@@ -180,8 +232,6 @@ def test_create_taken_published_port_names_its_holder_and_keeps_the_other_node(g
 def test_create_ssh_port_taken_in_the_last_moment_takes_another(
     ground: Ground, pool: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aifactory.provider.local import ports
-
     real_pick, given = ports.pick, []
     with socket.create_server(("127.0.0.1", 0)) as server:
 

@@ -36,16 +36,8 @@ LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Publish:
-    """A port of the node that this machine's loopback address forwards."""
-
-    host_port: int
-    node_port: int
-
-
-@dataclass(frozen=True)
 class NewContainer:
-    """A node before it exists. `volumes` are (volume name, mount point)."""
+    """A node before it exists. `volumes` are (volume name, mount point), `publish` (loopback, node's port)."""
 
     name: str
     image: str
@@ -54,7 +46,7 @@ class NewContainer:
     mac: str
     labels: Mapping[str, str]
     volumes: tuple[tuple[str, str], ...] = ()
-    publish: tuple[Publish, ...] = ()
+    publish: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass
@@ -213,8 +205,8 @@ class ContainerEngine:
         argv += [*flags.argv(), *self._systemd_flags(), *_labels(new.labels)]
         for volume, mount in new.volumes:
             argv += ["-v", f"{volume}:{mount}"]
-        for port in new.publish:
-            argv += ["-p", f"{LOOPBACK}:{port.host_port}:{port.node_port}"]
+        for outside, inside in new.publish:
+            argv += ["-p", f"{LOOPBACK}:{outside}:{inside}"]
         return [*argv, new.image]
 
     def _systemd_flags(self) -> list[str]:

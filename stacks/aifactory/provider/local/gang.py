@@ -21,7 +21,7 @@ from typing import Any
 from aifactory.provider.journal import Journal
 from aifactory.provider.local import engine_errors as errors
 from aifactory.provider.local import image_recipe, labels, pool_types, ports
-from aifactory.provider.local.driver import ContainerEngine, NewContainer, Publish
+from aifactory.provider.local.driver import ContainerEngine, NewContainer
 from aifactory.provider.local.engine_output import Container
 from aifactory.provider.local.pool_types import NodeInput, NodePoolInputs
 from aifactory.provider.resource import Cancelled, Context
@@ -174,10 +174,7 @@ class Gang:
                 labels.NESTING: "yes" if flags.privileged else "no",
             },
             volumes=((pool_types.volume(node.name), "/var/lib/containers"),),
-            publish=(
-                Publish(port, pool_types.SSH_PORT),
-                *(Publish(p.host_port, p.node_port) for p in node.publish),
-            ),
+            publish=((port, pool_types.SSH_PORT), *((p.host_port, p.node_port) for p in node.publish)),
         )
         if self.engine.volume(pool_types.volume(node.name)) is None:
             self.engine.create_volume(pool_types.volume(node.name), self._labels())

@@ -36,7 +36,7 @@ DPKG_LEAN = (
 """Both stay in the node, so that what the play installs is as small and as quick. A broken node is rebuilt, not
 repaired: fsync buys nothing."""
 
-SSHD = f"""\
+SSHD = """\
 # Managed by aifactory (provider/local/image_recipe.py).
 HostKey /etc/ssh/ssh_host_ed25519_key
 AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u
