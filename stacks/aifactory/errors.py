@@ -118,15 +118,16 @@ def _quote_source(place: Place) -> list[str]:
     """The source line and, where the column is known, carets under it."""
     if place.line is None or place.source is None:
         return []
-    shown = _printable(place.source.rstrip("\r\n"))
+    shown = place.source.rstrip("\r\n")
     first = (place.column or 1) - 1
     last = max(first + 1, (place.end_column or 0) - 1)
     if len(shown) > SHOWN_COLUMNS:
         start = max(0, min(first - SHOWN_COLUMNS // 3, len(shown) - SHOWN_COLUMNS))
         cut = shown[start : start + SHOWN_COLUMNS]
-        shown = ("…" if start else "") + cut + ("…" if start + SHOWN_COLUMNS < len(place.source) else "")
+        shown = ("…" if start else "") + cut + ("…" if start + SHOWN_COLUMNS < len(shown) else "")
         shift = start - (1 if start else 0)
         first, last = first - shift, last - shift
+    shown = _printable(shown)
     number = f"{place.line:>4}"
     lines = [f"{number} | {shown}".rstrip()]
     if place.column is not None:

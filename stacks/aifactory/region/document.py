@@ -18,6 +18,8 @@ from aifactory.region.text import Text
 
 DEEPEST = 16
 """Levels; the format has six."""
+MOST_PROBLEMS = 100
+"""Problems told of one file; a file with more is not a region file."""
 MOST_EVENTS = 100_000
 """Keys, values and brackets; a region of 4,096 listed hosts takes some 70,000."""
 
@@ -94,6 +96,8 @@ class _Builder:
 
     def refuse(self, rule: str, message: str, start: int, end: int | None = None, fix: str | None = None) -> None:
         self.problems.append(Problem(rule, message, self.text.place(start, end), fix=fix))
+        if len(self.problems) > MOST_PROBLEMS:
+            raise ProblemError([])
 
     def stop(self, rule: str, message: str, event: Any, fix: str | None = None) -> ProblemError:
         place = self.text.place(event.start_mark.index, event.end_mark.index)

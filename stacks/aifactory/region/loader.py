@@ -18,13 +18,18 @@ from aifactory.errors import Exit, Problem, ProblemError
 from aifactory.naming import REGION_RE
 from aifactory.region import checks, document, secrets, text
 from aifactory.region.checks.finding import Finding
+from aifactory.region.document import MOST_PROBLEMS
 from aifactory.region.positions import Path as KeyPath
 from aifactory.region.positions import Positions, dotted
-from aifactory.region.shape import MOST_PROBLEMS, Shaped, shape
+from aifactory.region.shape import Shaped, shape
 from aifactory.region.spec import Region
 from aifactory.region.starters import starter
 
 __all__ = ["LoadedRegion", "digest", "find", "load", "starter", "validate"]
+
+
+POOL_RULES = {"SPEC-018"}
+"""Rules that say nothing true while the name of a pool is wrong."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,10 @@ def validate(files: Sequence[Path]) -> list[LoadedRegion]:
     """
     read = [_read(path) for path in files]
     problems = [p for r in read for p in r.problems]
-    known = [r for r in read if r.partial and r.positions]
+    known = [r for r in read if r.partial and r.positions and ("name",) not in r.wrong]
     for rule, index, finding in checks.regions([r.partial for r in known if r.partial]):
         positions = known[index].positions
-        if positions and not _follows(finding.path, known[index].wrong):
+        if positions and not _follows(rule, finding.path, known[index].wrong):
             problems.append(_problem(rule, finding, positions))
     if problems:
         raise ProblemError(problems, Exit.BAD_INPUT)
@@ -105,7 +110,7 @@ def _read(path: Path) -> _Read:
         return _Read(path, error.problems)
     parsed = document.parse(content)
     found = secrets.cover(parsed)
-    problems = [*parsed.problems, *secrets.problems(found, content)]
+    problems = [*parsed.problems, *secrets.problems(found, content, MOST_PROBLEMS)]
     unreadable = text.unreadable(content)
     if unreadable:
         problems = [unreadable]
@@ -140,26 +145,27 @@ def _rules(path: Path, shaped: Shaped, positions: Positions, hidden: frozenset[K
     if region is None:
         return []
     problems = []
-    if region.name != path.stem:
+    if region.name != path.stem and ("name",) not in shaped.wrong:
         message = f"The region is called {region.name}, its file {path.stem}: the file's stem is the name."
         fix = (
             f"write `name: {path.stem}`" if REGION_RE.fullmatch(path.stem) else f"rename the file to {region.name}.yaml"
         )
         problems.append(_problem("SPEC-030", Finding(("name",), message, fix=fix), positions))
     for rule, finding in checks.region(region):
-        if finding.path not in hidden and not _follows(finding.path, shaped.wrong):
+        if finding.path not in hidden and not _follows(rule, finding.path, shaped.wrong):
             problems.append(_problem(rule, finding, positions))
+        if len(problems) > MOST_PROBLEMS:
+            break
     return problems
 
 
-def _follows(path: KeyPath, wrong: Iterable[KeyPath]) -> bool:
-    """Whether a finding may only come from a wrong part that was left out: one of its own section, or a part of it."""
-    return any(_same_section(path, w) for w in wrong)
-
-
-def _same_section(path: KeyPath, wrong: KeyPath) -> bool:
-    section = wrong[:-1]
-    return (bool(section) and path[: len(section)] == section) or path == wrong[: len(path)] or path == wrong
+def _follows(rule: str, path: KeyPath, wrong: Iterable[KeyPath]) -> bool:
+    """Whether a finding may come only from a part of wrong shape, which was left out or has a stand-in."""
+    if rule in POOL_RULES and any(w[:1] == ("pools",) and (len(w) == 2 or w[2:] == ("name",)) for w in wrong):
+        return True
+    if rule in checks.ONE_VALUE:
+        return any(path[: len(w)] == w or w[: len(path)] == path for w in wrong)
+    return any((len(w) > 1 and path[: len(w) - 1] == w[:-1]) or path == w[: len(path)] for w in wrong)
 
 
 def _problem(rule: str, finding: Finding, positions: Positions) -> Problem:

@@ -156,6 +156,13 @@ def _plain(node: Node, here: Any) -> Node:
     return node
 
 
+def value_at(data: Any, path: Path) -> Any:
+    """What `data` has at `path`, None where it has nothing."""
+    for part in path:
+        data = _step(data, part)
+    return data
+
+
 def _step(here: Any, part: str | int) -> Any:
     if isinstance(here, Mapping):
         return here.get(part)

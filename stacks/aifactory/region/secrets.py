@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 from aifactory.errors import Problem
 from aifactory.region.document import Document, Mapping, Node, Scalar
 from aifactory.region.positions import Path, dotted
 from aifactory.region.spec import Section
-from aifactory.region.text import SHORTEST_SCRUBBED, Text
+from aifactory.region.text import Text
 
 RULE = "SPEC-010"
 
@@ -28,13 +29,13 @@ FORMS = re.compile(
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
     r"|hf_[A-Za-z0-9]{20,}|nvapi-[\w-]{20,}|xox[abeprs]-[\w-]{10,}|AIza[\w-]{30,}"
     r"|pul-[0-9a-f]{40}|hvs\.[\w-]{20,}"
-    r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\."  # JSON web token
+    r"|(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\."  # JSON web token
     r")"
     r"|://[^/\s:@'\"]{0,100}:[^/\s@'\"]{1,200}@"  # user:password@ in a URL
     r"|[?&](?:password|passwd|secret|token|sig|access_key|secret_key)=[^&\s'\"]+",
 )
 PEM = re.compile(r"-----BEGIN[ A-Z0-9]*PRIVATE KEY.*?(?:-----END[ A-Z0-9]*-----|\Z)", re.DOTALL)
-NAMED = re.compile(r"([A-Za-z][\w.-]*)['\"]?[ \t]*[:=](?=\s)[ \t]*+(?!secret:[a-z])")
+NAMED = re.compile(r"(?<![\w.-])([A-Za-z][\w.-]{0,99})['\"]?[ \t]*[:=](?=\s)[ \t]*+(?!secret:[a-z])")
 REST = re.compile(r"[^\s'\",}\]]*")
 IN_BRACES = re.compile(r"\"(?:[^\"\\\r\n]|\\.)*\"?|'[^'\r\n]*'?|[^,}\]\r\n]*")
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
@@ -45,6 +46,7 @@ DIGEST = re.compile(r"['\"]?[0-9a-f]{64}(?![0-9a-zA-Z])")
 SECRET_WORDS = {"password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "tokens",
                 "credential", "credentials", "apikey", "apikeys"}  # fmt: skip
 SECRET_PAIRS = {("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("client", "key")}
+LONGEST_LOOK_BACK = 2000
 FREE_MAPS = {"labels", "endpoints"}
 ALWAYS_COVERED = {"key", "certificate", "key_sha256"}
 """Keys of the format that people fill with the secret itself; harmless to cover."""
@@ -71,15 +73,14 @@ def cover(document: Document) -> list[Found]:
     return found
 
 
-def problems(found: list[Found], text: Text) -> list[Problem]:
-    """One problem a secret; neither the value nor its line's secrets are in it."""
+def problems(found: list[Found], text: Text, most: int) -> list[Problem]:
+    """One problem a secret, not many more than `most`; neither the value nor its line's secrets are in it."""
     return [
         Problem(
             RULE, "This looks like a secret, written in clear. It is not shown here.",
             text.place(f.scalar.start, f.scalar.end), dotted(f.path), fix=f.fix,
         )
-        for f in found
-        if f.blamed
+        for f in [f for f in found if f.blamed][: most + 1]
     ]  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def scrub(problem: Problem, text: Text) -> Problem:
             said = said.replace(secret, "[hidden]") if said else said
         return said
 
-    hidden = [h for h in text.hidden() if len(h) >= SHORTEST_SCRUBBED]
+    hidden = text.hidden()
     place = problem.place
     if place and place.line is not None and place.source is not None:
         place = replace(place, source=text.line(place.line))
@@ -110,29 +111,34 @@ def _spans(text: Text) -> Iterator[tuple[int, int]]:
     """What looks like a secret in the raw text, comments and broken files included."""
     for match in PEM.finditer(text.content):
         yield match.span()
+    covered = 0
     for match in FORMS.finditer(text.content):
-        rest = REST.match(text.content, match.end())
-        yield match.start(), rest.end() if rest else match.end()
+        if match.start() >= covered:
+            rest = REST.match(text.content, match.end())
+            covered = rest.end() if rest else match.end()
+            yield match.start(), covered
     known = _known_keys()
+    covered = 0
     for match in NAMED.finditer(text.content):
         name = match.group(1)
-        if name == "key_sha256" and DIGEST.match(text.content, match.end()):
+        if match.start() < covered or (name == "key_sha256" and DIGEST.match(text.content, match.end())):
             continue
         if name in ALWAYS_COVERED or (name not in known and says_secret(name)):
-            yield _value_span(text.content, match)
+            covered = _value_end(text.content, match)
+            yield match.end(), covered
 
 
-def _value_span(content: str, match: re.Match[str]) -> tuple[int, int]:
-    """From after the colon to the end of the value: up to a comma in braces, else with all lines indented deeper."""
-    line_start = content.rfind("\n", 0, match.start()) + 1
-    before = content[line_start : match.start()]
-    if "{" in before or "[" in before:
-        inside = IN_BRACES.match(content, match.end())
-        return match.end(), inside.end() if inside else match.end()
-    indent = len(before) - len(before.lstrip(" -"))
-    deeper = re.compile(rf"[^\n]*(?:\n(?:[ \t]*\r?(?=\n)|(?:[ ]{{{indent + 1},}}|[ ]*\t)[^\n]*))*")
-    end = deeper.match(content, match.end())
-    return match.end(), end.end() if end else match.end()
+def _value_end(content: str, match: re.Match[str]) -> int:
+    """Where the value after the colon ends: in braces at a comma, else after all lines indented deeper."""
+    line_start = content.rfind("\n", max(0, match.start() - LONGEST_LOOK_BACK), match.start()) + 1
+    if any(content.find(bracket, line_start, match.start()) >= 0 for bracket in "{["):
+        end = IN_BRACES.match(content, match.end())
+    else:
+        before = content[line_start : match.start()]
+        indent = len(before) - len(before.lstrip(" -"))
+        deeper = rf"[^\n]*(?:\n(?:[ \t]*\r?(?=\n)|(?:[ ]{{{indent + 1},}}|[ ]*\t)[^\n]*))*"
+        end = re.compile(deeper).match(content, match.end())
+    return end.end() if end else match.end()
 
 
 def _walk(node: Node, path: Path, secret: bool) -> Iterator[Found]:
@@ -189,5 +195,6 @@ def says_secret(name: str) -> bool:
     return bool(SECRET_WORDS.intersection(words)) or any(p in SECRET_PAIRS for p in pairwise(words))
 
 
+@cache
 def _known_keys() -> frozenset[str]:
     return frozenset(name for section in Section.__subclasses__() for name in section.model_fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,13 @@ from pydantic_core import ErrorDetails
 from aifactory.catalog.suggest import nearest
 from aifactory.errors import Problem
 from aifactory.region import schema
-from aifactory.region.document import Scalar
+from aifactory.region.document import MOST_PROBLEMS, Scalar
+from aifactory.region.partial import without
 from aifactory.region.positions import Path, Positions, dotted
 from aifactory.region.spec import Region
 
-MOST_PROBLEMS = 100
-"""Problems told of one file; a file with more is not a region file."""
+MOST_MISTAKES = 2 * MOST_PROBLEMS
+"""Errors of pydantic's looked at; some become one problem."""
 LONGEST_SHOWN = 60
 WORDLIKE = re.compile(r"[A-Za-z0-9_./:@+*-]+")
 
@@ -36,8 +37,8 @@ class Mistake:
 class Shaped:
     """`spec` is None where the file does not have the shape of a region.
 
-    `partial` then is what remains without the wrong parts, if that is a region; `wrong` are the paths of those
-    that may have meant something.
+    `partial` then is what remains without the wrong parts (see region.partial), if that is a region; `wrong` are
+    the paths of those that may have meant something.
     """
 
     spec: Region | None
@@ -52,21 +53,21 @@ def shape(data: Any, positions: Positions, hidden: frozenset[Path]) -> Shaped:
     if spec is not None:
         return Shaped(spec, spec, (), ())
     teller = _Teller(data, positions, hidden)
-    mistakes = mistakes[: 2 * MOST_PROBLEMS]
     problems = teller.tell(mistakes)
     stray = {m.path for m in mistakes if m.kind == "extra_forbidden" and not teller.near_keys(m.path)}
     wrong = tuple(m.path for m in mistakes)
-    return Shaped(None, _without(data, wrong), tuple(p for p in wrong if p not in stray), tuple(problems))
+    partial = _validate(without(data, wrong))[0] if len(mistakes) < MOST_MISTAKES else None
+    return Shaped(None, partial, tuple(p for p in wrong if p not in stray), tuple(problems))
 
 
 def _validate(data: Any) -> tuple[Region | None, list[Mistake]]:
     try:
         return Region.model_validate_json(json.dumps(data)), []
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
+        details = error.errors(include_url=False, include_context=False, include_input=False)[:MOST_MISTAKES]
         mistakes = [Mistake(e["type"], _path(e, data)) for e in details]
         # a list with wrong items counts as too short as well
-        return None, [m for m in mistakes if m.kind != "too_short" or not _get(data, m.path)]
+        return None, [m for m in mistakes if m.kind != "too_short" or not schema.value_at(data, m.path)]
 
 
 def _path(error: ErrorDetails, data: Any) -> Path:
@@ -81,30 +82,6 @@ def _path(error: ErrorDetails, data: Any) -> Path:
             continue
         path = (*path, part)
     return (*path, "kind") if error["type"] == "union_tag_invalid" else path
-
-
-def _without(data: Any, wrong: Iterable[Path]) -> Region | None:
-    """What is left of the file without its wrong parts, where that is a region; for finding more problems at once."""
-    left = json.loads(json.dumps(data))
-    for path in sorted(wrong, key=len, reverse=True):
-        here = left
-        for part in path[:-1]:
-            here = here[part] if _has(here, part) else None
-        if isinstance(here, dict) and path and path[-1] in here:
-            del here[path[-1]]
-    return _validate(left)[0]
-
-
-def _get(data: Any, path: Path) -> Any:
-    for part in path:
-        data = data[part] if _has(data, part) else None
-    return data
-
-
-def _has(here: Any, part: str | int) -> bool:
-    if isinstance(part, int):
-        return isinstance(here, list) and part < len(here)
-    return isinstance(here, dict) and part in here
 
 
 class _Teller:
@@ -212,7 +189,7 @@ class _Teller:
         return schema.at(path, self.data)
 
     def get(self, path: Path) -> Any:
-        return _get(self.data, path)
+        return schema.value_at(self.data, path)
 
     def raw(self, path: Path) -> str | None:
         """An unquoted scalar as it is written; None where it may not be shown."""

@@ -18,6 +18,11 @@ LARGEST_BYTES = 1 << 20
 SHORTEST_SCRUBBED = 5
 """Characters. A shorter secret is covered where it stands; elsewhere it cannot be told from a word."""
 
+LONGEST_LINE = 10_000
+"""Characters; a longer line is not shown."""
+MOST_SCRUBBED = 500
+"""Secrets looked for outside of where they stand; a file with more of them is shown no better for it."""
+
 UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What YAML 1.2 does not allow in a file (5.1 Character Set)."""
 REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -35,23 +40,28 @@ class Text:
         self.content = content
         self._starts = [0, *(m.end() for m in LINE_END.finditer(content))]
         self._cover = list(content)
-        self._hidden: set[str] = set()
+        self._hidden: dict[str, None] = {}
 
     def hide(self, spans: Iterable[tuple[int, int]], values: Iterable[str] = ()) -> None:
         """Covers `spans` (start, end) with `*` in every source line that places show from now on; columns stay true.
 
         `values`: the same things without quotes and escapes, as a message could repeat them.
         """
-        self._hidden.update(values)
+        for value in values:
+            self._scrub_later(value)
         for start, end in spans:
-            self._hidden.add(self.content[start:end].strip(" \t'\""))
+            self._scrub_later(self.content[start:end].strip(" \t'\""))
             for index in range(start, end):
                 if self._cover[index] not in "\r\n":
                     self._cover[index] = "*"
 
-    def hidden(self) -> frozenset[str]:
+    def hidden(self) -> tuple[str, ...]:
         """What is covered, for scrubbing messages."""
-        return frozenset(self._hidden)
+        return tuple(self._hidden)
+
+    def _scrub_later(self, hidden: str) -> None:
+        if len(hidden) >= SHORTEST_SCRUBBED and len(self._hidden) < MOST_SCRUBBED:
+            self._hidden[hidden] = None
 
     def place(self, start: int, end: int | None = None) -> Place:
         """Line and column of `start`; `end` is cut at the end of that line."""
@@ -61,13 +71,14 @@ class Text:
         last = self._line_end(line)
         column = min(start, last) - first + 1
         until = min(max(end if end is not None else start + 1, start + 1), max(last, start + 1))
-        return Place(self.label, line + 1, column, until - first + 1, self.line(line + 1))
+        shown = self.line(line + 1) if last - first <= LONGEST_LINE else None
+        return Place(self.label, line + 1, column, until - first + 1, shown)
 
     def line(self, number: int) -> str:
         """Line `number` (1-based) as it may be shown; a covered text that stands there again is covered too."""
         shown = "".join(self._cover[self._starts[number - 1] : self._line_end(number - 1)])
         for hidden in self._hidden:
-            if len(hidden) >= SHORTEST_SCRUBBED and hidden in shown:
+            if hidden in shown:
                 shown = shown.replace(hidden, "*" * len(hidden))
         return shown
 

@@ -52,6 +52,9 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("SPEC-057", cloud.state),
 )
 
+ONE_VALUE = frozenset(f"SPEC-{n:03d}" for n in (11, 12, 13, 14, 15, 16, 18, 31, 32, 33, 34, 36, 37, 39, 47, 53, 57))
+"""Rules whose findings follow from the value they name, whatever stands beside it."""
+
 FILES_RULES: tuple[tuple[str, FilesRule], ...] = (
     ("SPEC-060", files.same_name),
     ("SPEC-061", files.overlapping),

@@ -69,4 +69,6 @@ MEANINGS: Mapping[str, str] = {
     "SPEC-064": "No two regions answer to the same host name.",
     "SPEC-065": "No host belongs to two regions.",
     "SPEC-066": "No two regions make nodes of the same name.",
+    # a running region
+    "SPEC-070": "A change is one that a running region allows.",
 }
