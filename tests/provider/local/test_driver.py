@@ -145,6 +145,7 @@ class Verbs:
             self._live(engine, node_image, name, mine, cidr)
         finally:
             remove_all(engine, mine)
+            remove_all(engine, {"aifactory.region": f"{name}x"})
             engine.remove_network(name)
 
     def _live(self, engine: ContainerEngine, image: str, name: str, mine: dict[str, str], cidr: str) -> None:

@@ -243,6 +243,7 @@ def test_containerfile_builds_a_node_that_lets_its_user_in(
     outs = image.up(VALUES).outputs
     host = ground.engine(NodePool()).up(ground.values(1, image=outs.image)).outputs.hosts[0]
     assert ssh(ground, host, "sudo id -un").stdout == "root\n"
+    assert [t for t in ground.podman.tags(REPOSITORY) if ":build-" in t] == []
     ground.clear()
 
 

@@ -150,9 +150,11 @@ def _with_engine(
             for name, text in image_recipe.containerfile(recipe).items():
                 (Path(context) / name).write_text(text, encoding="utf-8")
             engine.build(Path(context), recipe.base_image, reference, ctx.log, ctx.wait)
-        ctx.progress("node image: compressing")
-        engine.save(reference, sink)
         image = engine.image(reference)
+        if image is None:
+            raise Refused(f"{engine.name} built the node image and lost it again; run once more")
+        ctx.progress("node image: compressing")
+        engine.save(image.id, sink)  # by its id: a name would come back with every load
     except NoSpace as error:
         raise Refused(f"the disk is full: {error}") from error
     except EngineError as error:
@@ -160,8 +162,6 @@ def _with_engine(
     finally:
         with contextlib.suppress(EngineError):
             engine.remove_image(reference)
-    if image is None:
-        raise Refused(f"{engine.name} built the node image and lost it again; run once more")
     return image.id, image.id
 
 
