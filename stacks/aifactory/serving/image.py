@@ -28,7 +28,7 @@ from . import archive, rootfs, wheel
 SYSTEM_LAYER = "system.tar.gz"
 ENGINE_LAYER = "engine.tar.gz"
 ENGINE_ROOT = "opt/aifactory/engine"
-_PACKAGES = ("base-files", "libc6", "libgomp1", "libpython3-stdlib", "libstdc++6", "python3-minimal")
+PACKAGES = ("base-files", "libc6", "libgomp1", "libpython3-stdlib", "libstdc++6", "python3-minimal")
 _NOBODY = "65534:65534"
 _NEEDED_BYTES = 700 * 2**20
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -49,11 +49,13 @@ def build(
     *,
     architecture: str | None = None,
     mirror: str | None = None,
+    system: Callable[[Path], Path] | None = None,
     progress: Callable[[str], None] = lambda _: None,
     check: Callable[[], None] = lambda: None,
 ) -> Image:
     """The image of `engine`, from the cache or built. Safe to repeat and to run twice at once.
 
+    `system` makes the tar of the system part in a folder, where mmdebstrap cannot (`rootfs.available`).
     `check` is called often and raises to stop the build. Raises ProblemError: no recipe, no tool, no network,
     no space. A build that ends early, even by SIGKILL, leaves nothing that a later one would take for an image.
     """
@@ -68,7 +70,7 @@ def build(
         _need_space(images)
         try:
             with _scratch(images, name) as scratch:
-                image = _build(_Job(recipe, name, architecture, mirror, scratch, progress, check))
+                image = _build(_Job(recipe, name, architecture, mirror, scratch, progress, check), system)
                 image = _install(image, scratch, images / f"{name}.tar")
         except OSError as error:
             raise fail(
@@ -94,7 +96,7 @@ def find(engine: str, architecture: str | None = None) -> Image | None:
 def key(engine: str, architecture: str) -> str:
     """Changes with everything that decides the image's content, except the day's Debian security updates."""
     recipe = _recipe(engine)
-    parts: list[Any] = [1, architecture, _suite(), _PACKAGES, _config()]
+    parts: list[Any] = [1, architecture, suite(), PACKAGES, _config()]
     parts += [hashlib.sha256((recipe / name).read_bytes()).hexdigest() for name in ("requirements.lock", "serve.py")]
     parts += [hashlib.sha256(Path(module.__file__ or "").read_bytes()).hexdigest() for module in (archive, rootfs)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
@@ -121,7 +123,8 @@ def _recipe(engine: str) -> Path:
     return folder
 
 
-def _suite() -> str:
+def suite() -> str:
+    """Debian release of the image's system part."""
     return catalog.versions()["debian"].version
 
 
@@ -149,15 +152,19 @@ class _Job:
     check: Callable[[], None]
 
 
-def _build(job: _Job) -> Image:
+def _build(job: _Job, system: Callable[[Path], Path] | None) -> Image:
     job.progress("engine image: downloading the engine")
     lock = job.recipe / "requirements.lock"
     engine_files = wheel.files(wheel.fetch(lock, job.architecture, job.scratch, job.check))
     engine_files["serve.py"] = ((job.recipe / "serve.py").read_bytes(), 0o644)
-    source = rootfs.Source(_suite(), job.architecture, job.mirror)
-    system = rootfs.extract(_PACKAGES, source, scratch=job.scratch, progress=job.progress, check=job.check)
+    tar = system(job.scratch) if system else _extract(job)
     job.progress("engine image: writing the layers")
-    return _write(job, system, engine_files)
+    return _write(job, tar, engine_files)
+
+
+def _extract(job: _Job) -> Path:
+    source = rootfs.Source(suite(), job.architecture, job.mirror)
+    return rootfs.extract(PACKAGES, source, scratch=job.scratch, progress=job.progress, check=job.check)
 
 
 def _install(image: Image, scratch: Path, target: Path) -> Image:

@@ -24,8 +24,9 @@ Check = Callable[[], None]
 
 _DROPPED = re.compile(  # also what mmdebstrap copies from the building machine (resolv.conf, hostname)
     r"usr/bin/(?!python3)|usr/sbin/.|usr/share/(?!doc(/|$)|common-licenses)|usr/share/doc/.*/(?!copyright$)"
-    r"|usr/lib/[^/]+/gconv/|usr/lib/python3[^/]*/(test|pydoc_data|idlelib)/|usr/lib/(systemd|tmpfiles\.d|binfmt\.d|mime)/"
-    r"|usr/libexec/.|var/(cache|lib|log)/.|dev/.|etc/(apt|dpkg)(/|$)|etc/(resolv\.conf|hostname|hosts|fstab)$"
+    r"|usr/lib/[^/]+/gconv/|usr/lib/python3[^/]*/(test|pydoc_data|idlelib)/"
+    r"|usr/lib/(apt|binfmt\.d|dpkg|init|mime|systemd|sysusers\.d|tmpfiles\.d|udev)(/|$)"
+    r"|usr/libexec/.|var/(cache|lib|log)/.|(dev|proc|run|sys|tmp)/.|\.dockerenv|etc/(apt|dpkg)(/|$)|etc/(resolv\.conf|hostname|hosts|fstab)$"
 )
 
 
@@ -36,6 +37,11 @@ class Source:
     suite: str
     architecture: str
     mirror: str | None = None
+
+
+def available() -> bool:
+    """Whether this machine can unpack packages this way."""
+    return os.geteuid() == 0 and shutil.which("mmdebstrap") is not None
 
 
 def extract(packages: Sequence[str], source: Source, *, scratch: Path, progress: Progress, check: Check) -> Path:

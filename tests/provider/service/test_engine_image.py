@@ -73,7 +73,7 @@ def test_file_that_is_gone_is_made_again(engine: Engine, lost: str) -> None:
 
 def test_new_recipe_is_an_update(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     before = engine.up(given()).outputs
-    monkeypatch.setattr(image, "_PACKAGES", (*image._PACKAGES, "more"))
+    monkeypatch.setattr(image, "PACKAGES", (*image.PACKAGES, "more"))
     after = engine.up(given()).outputs
     assert engine.operations == ["create", "update"]
     assert after.archive != before.archive

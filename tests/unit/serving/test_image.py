@@ -163,7 +163,7 @@ def test_build_disk_full_on_the_way_is_said_and_leaves_nothing(
 def test_key_differs_by_architecture_and_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = image.key(ENGINE, "amd64")
     assert before == image.key(ENGINE, "amd64") != image.key(ENGINE, "arm64")
-    monkeypatch.setattr(image, "_PACKAGES", (*image._PACKAGES, "bash"))
+    monkeypatch.setattr(image, "PACKAGES", (*image.PACKAGES, "bash"))
     assert image.key(ENGINE, "amd64") != before
 
 

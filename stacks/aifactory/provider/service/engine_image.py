@@ -14,7 +14,8 @@ from aifactory.provider import tokens
 from aifactory.provider.host.play_resource import has_unknown
 from aifactory.provider.journal import Journal
 from aifactory.provider.resource import UNKNOWN, CheckFailure, Context, Diff, Refused, Resource, prop
-from aifactory.serving import golden, image
+from aifactory.provider.service import container_system
+from aifactory.serving import golden, image, rootfs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class EngineImageInputs:
         (), doc="Keys of the models catalogue to have at hand, where the toolkit makes them."
     )
     architecture: str = prop("", doc="Architecture of the nodes, amd64 or arm64; empty = this machine's.")
+    container_engine: str = prop("auto", doc="Container engine that helps where mmdebstrap or root is missing.")
     recipe: str = prop("", doc="Key of the recipe: what decides the image's content.", check=True)
     token: str = prop("", doc="Identity of the resource.", check=True)
 
@@ -101,14 +103,17 @@ class EngineImage(Resource[EngineImageInputs, EngineImageOutputs]):
         return self._make(ctx, news, outs.nonce)
 
     def _make(self, ctx: Context, news: EngineImageInputs, nonce: str) -> EngineImageOutputs:
-        begun = time.monotonic()
+        begun, architecture = time.monotonic(), _architecture(news)
         try:
             if _model_files(news):
                 golden.ensure(golden.folder())
             built = image.build(
                 news.engine,
-                architecture=_architecture(news),
+                architecture=architecture,
                 mirror=os.environ.get("AIFACTORY_DEBIAN_MIRROR"),
+                system=None
+                if rootfs.available()
+                else container_system.builder(ctx, news.container_engine, architecture),
                 progress=ctx.progress,
                 check=ctx.check_cancelled,
             )
