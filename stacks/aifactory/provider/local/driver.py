@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from aifactory.hosts.private_dir import private_dir
 from aifactory.naming import LABEL
 from aifactory.provider.local import engine_errors as errors
 from aifactory.provider.local.engine_flags import EngineInfo, RunFlags, detect
@@ -63,10 +64,14 @@ class ContainerEngine:
         return self.info.name
 
     def run(
-        self, *argv: str, stdin: bytes | IO[bytes] | None = None, timeout_s: float = COMMAND_TIMEOUT_S
+        self,
+        *argv: str,
+        stdin: bytes | IO[bytes] | None = None,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        temporary: Path | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """The command's result; raises the typed error when it failed or did not end in time."""
-        done = _call([self.program, *argv], stdin, timeout_s)
+        done = _call([self.program, *argv], stdin, timeout_s, temporary)
         if done.returncode != 0:
             raise errors.classify(self.name, _verb(argv), done.stderr.decode(errors="replace"))
         return done
@@ -228,8 +233,13 @@ class ContainerEngine:
         return found[0] if found else None
 
     def copy_in(self, name: str, tar: bytes) -> None:
-        """Unpacks a tar at the container's root, running or not. The content never touches this machine's disk."""
-        self.run("cp", "-", f"{name}:/", stdin=tar)
+        """Unpacks a tar at the container's root, running or not; it may hold a private key.
+
+        podman 4.3 puts what comes over the pipe into a temporary file and forgets it there: TMPDIR is a private
+        folder in memory, gone afterwards.
+        """
+        with private_dir() as folder:
+            self.run("cp", "-", f"{name}:/", stdin=tar, temporary=folder)
 
     def start(self, name: str) -> None:
         self.run("start", name)
@@ -299,10 +309,13 @@ def _not_usable(name: str, stderr: str) -> errors.EngineError:
     return errors.NotRunning(f"{name} is installed, but does not work: {error.detail}", error.detail)
 
 
-def _call(argv: Sequence[str], stdin: bytes | IO[bytes] | None, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+def _call(
+    argv: Sequence[str], stdin: bytes | IO[bytes] | None, timeout_s: float, temporary: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
     given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
+    environment = _environment() | ({"TMPDIR": str(temporary)} if temporary else {})
     try:
-        return subprocess.run(argv, capture_output=True, env=_environment(), timeout=timeout_s, check=False, **given)
+        return subprocess.run(argv, capture_output=True, env=environment, timeout=timeout_s, check=False, **given)
     except subprocess.TimeoutExpired as late:
         raise errors.EngineError(f"{argv[0]} {_verb(argv[1:])} did not end within {timeout_s:.0f} s") from late
 
