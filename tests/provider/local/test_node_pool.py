@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aifactory.provider.local import driver, labels, pool_types, ports, reach
+from aifactory.provider.local.engine_flags import RunFlags
 from aifactory.provider.local.node_pool import NodePool
 from aifactory.provider.resource import UNKNOWN, HalfMade, Refused
 
@@ -256,6 +257,38 @@ def test_create_ssh_port_taken_in_the_last_moment_takes_another(
         host = pool.up(ground.values(1)).outputs.hosts[0]
     assert len(given) == 2
     assert host.port == given[1]
+
+
+def test_up_sleeping_node_whose_port_is_taken_names_the_holder(ground: Ground, pool: Engine) -> None:
+    host = pool.up(ground.values(1)).outputs.hosts[0]
+    ground.podman.stop(host.name)
+    with socket.create_server(("127.0.0.1", host.port)):
+        with pytest.raises(HalfMade) as half:
+            pool.up(ground.values(1))
+        (reason,) = half.value.reasons
+        assert reason.startswith(f"failed: {host.name}: its port {host.port} is taken by ")
+        assert "(process " in reason
+    assert pool.up(ground.values(1)).outputs.hosts == (host,)
+
+
+@pytest.mark.parametrize("base", [("--runtime", "nosuch"), ("--ulimit", "nproc=1:999999999")], ids=["runtime", "limit"])
+def test_create_remembered_flags_that_fit_no_longer_are_found_anew(
+    ground: Ground, pool: Engine, monkeypatch: pytest.MonkeyPatch, base: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(ground.podman, "_flags", RunFlags(base, privileged=True))
+    host = pool.up(ground.values(1)).outputs.hosts[0]
+    assert ssh(ground, host, "true").returncode == 0
+    assert ground.podman.flags(ground.image, print).base != base
+
+
+def test_create_on_a_machine_that_forbids_privileged_gives_plain_nodes_and_says_so(
+    ground: Ground, pool: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ground.podman.flags(ground.image, print)
+    monkeypatch.setattr(ground.podman, "_flags", RunFlags(flags.base, privileged=False))
+    host = pool.up(ground.values(1)).outputs.hosts[0]
+    assert host.labels == {labels.NESTING: "no"}
+    assert ssh(ground, host, "systemctl is-active ssh").stdout == "active\n"
 
 
 def test_create_foreign_container_of_the_same_name_is_refused_and_kept(ground: Ground, pool: Engine) -> None:

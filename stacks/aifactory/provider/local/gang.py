@@ -13,7 +13,6 @@ import io
 import re
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,8 +27,6 @@ from aifactory.provider.resource import Cancelled, Context
 
 AT_ONCE = 8
 """Nodes made at the same time; more only queue inside the engine."""
-ADDRESS_PATIENCE_S = 20.0
-"""How long a node waits for an address that another pool of the region is about to give up."""
 PORT_TRIES = 5
 
 
@@ -97,7 +94,6 @@ class Gang:
         self.ctx.check_cancelled()
         self._clear(node)
         tried: set[int] = set()
-        patience = time.monotonic() + ADDRESS_PATIENCE_S
         try:
             while True:
                 port = self._port(node, tried)
@@ -109,10 +105,6 @@ class Gang:
                     tried.add(port)
                     if len(tried) >= PORT_TRIES:
                         raise
-                except errors.AddressInUse:
-                    if time.monotonic() > patience:
-                        raise
-                    self.ctx.wait(1.0)
                 self.engine.remove(node.name)
         except BaseException:
             self._undo(node)
@@ -179,16 +171,18 @@ class Gang:
         if self.engine.volume(pool_types.volume(node.name)) is None:
             self.engine.create_volume(pool_types.volume(node.name), self._labels())
         self.write(node.name, port=port, ready=False, key=self.news.authorized_key)
-        self.engine.create(new, flags)
         files = {
             image_recipe.HOST_KEY_FILE: (0o600, private),
             image_recipe.AUTHORIZED_KEYS_FILE: (0o644, self._login()),
         }
-        self.engine.copy_in(node.name, _tar(files))
         try:
+            self.engine.create(new, flags)
+            self.engine.copy_in(node.name, _tar(files))
             self.engine.start(node.name)
-        except errors.CannotRun:  # the remembered flags may be of another day
-            again = self.engine.flags(image, log, again=True)
+        except errors.EngineError as error:
+            if type(error) not in (errors.CannotRun, errors.EngineError):
+                raise
+            again = self.engine.flags(image, log, again=True)  # the remembered ones may be of another day
             if again == flags:
                 raise
             self.engine.remove(node.name)
