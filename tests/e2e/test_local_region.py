@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import urllib.error
@@ -60,15 +61,15 @@ def test_plain_pulumi_sees_the_same_region(standing: LocalRegion) -> None:
 
 
 def test_a_forced_second_ansible_run_changes_nothing(standing: LocalRegion) -> None:
-    """Markers removed behind its back: refresh sees it, up runs every play again, and no task changes anything."""
+    """Markers removed behind its back: refresh sees it, up runs every play again, and only the marker changes."""
     for name in standing.containers():
         podman("exec", name, "sh", "-c", "rm -f /var/lib/aifactory/*.json")
     standing.ok("refresh", "--yes")
     again = standing.run("up", "--yes")
     assert again.returncode == 0, again.stderr
-    told = [line for line in again.stderr.splitlines() if "hosts converged" in line]
-    assert len(told) == 4, again.stderr  # two pools, the service, the front door
-    assert all("(0 changed)" in line for line in told), told
+    told = re.findall(r"(\d+) hosts? converged, (\d+) tasks? changed", again.stderr)
+    # two pools, the service, the front door; the one task that changes anything is the marker's own
+    assert sorted(told) == [("1", "1"), ("1", "1"), ("2", "2"), ("2", "2")], again.stderr
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "pause"])

@@ -88,7 +88,7 @@ class NetworkInputs:
     cidr: str = prop(doc="Addresses.", replaces=True)
     zone: str = prop("", doc="Replaces it, the new one first.", replaces=True)
     size: int = prop(1, doc="Changes in place.")
-    labels: dict[str, str] = prop(default_factory=dict, doc="Changes in place.")  # noqa: RUF009
+    labels: dict[str, str] = prop(default_factory=dict, doc="Changes in place.")
     password: str = prop("", doc="A secret input.", secret=True)
     region: str = prop(REGION, doc="Region.")
     generation: int = prop(1, doc="Another number rebuilds.", replaces=True)
@@ -228,7 +228,7 @@ class Network(Resource[NetworkInputs, NetworkOutputs]):
 class Node:
     name: str = prop(doc="Stable name.")
     size: int = prop(1, doc="Changes in place.")
-    labels: dict[str, str] = prop(default_factory=dict, doc="Free words.")  # noqa: RUF009
+    labels: dict[str, str] = prop(default_factory=dict, doc="Free words.")
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,9 @@ def main() -> None:
 
 def _print_problems(error: ProblemError, arguments: list[str]) -> None:
     if "--sarif" in arguments:
-        print(render_sarif(error.problems, __version__))
+        from aifactory.region.checks.rules import MEANINGS
+
+        print(render_sarif(error.problems, __version__, MEANINGS))
     elif "--json" in arguments:
         print(render_json(error.problems))
     else:

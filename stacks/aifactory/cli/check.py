@@ -15,6 +15,7 @@ def validate(names: list[str], *, as_json: bool, as_sarif: bool) -> None:
     from aifactory.errors import render_sarif
     from aifactory.plan import build
     from aifactory.region import loader
+    from aifactory.region.checks.rules import MEANINGS
 
     files = regions.files(names)
     if not files:
@@ -31,7 +32,7 @@ def validate(names: list[str], *, as_json: bool, as_sarif: bool) -> None:
     if problems:
         raise ProblemError(problems)
     if as_sarif:
-        print(render_sarif([], __version__))
+        print(render_sarif([], __version__, MEANINGS))
     elif as_json:
         output.emit_json({"problems": [], "regions": [r.spec.name for r in loaded]})
     else:

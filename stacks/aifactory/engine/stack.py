@@ -193,7 +193,7 @@ class Stack:
     def _remove_traces(self) -> None:
         for path in (stackfile.path(self.name), stackfile.default_path(self.project, self.name)):
             path.unlink(missing_ok=True)
-        for folder in (logs_dir(self.name), leftovers.applied_file(self.name).parent):
+        for folder in (logs_dir(self.name), leftovers.applied_file(self.name).parent, paths.journals(self.name)):
             shutil.rmtree(folder, ignore_errors=True)
         for path in environment.engine_logs(self._project_name, self.name):
             path.unlink(missing_ok=True)

@@ -337,7 +337,7 @@ def test_half_failed_pool_is_finished_by_the_next_up_on_real_nodes(real: Engine,
     pair[1].sh("mv /root/ops /etc/sudoers.d/ops")
     first = pair[0].sh("stat -c %Y /var/lib/aifactory/configuration.json")
     real.up(values)
-    assert real.lines.log[-1].startswith("1 hosts converged")
+    assert real.lines.log[-1].startswith("1 host converged")
     assert pair[0].sh("stat -c %Y /var/lib/aifactory/configuration.json") == first
     real.up(values)
     assert real.operations == ["create", "update"]

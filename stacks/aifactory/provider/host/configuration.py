@@ -18,7 +18,7 @@ MARKER = "configuration"
 class ConfigurationInputs(PlayInputs):
     pool: str = prop(doc="Pool the hosts belong to.")
     layers: tuple[str, ...] = prop(doc="Layers to configure, in order: host, gpu, fabric, runtime.")
-    role_vars: dict[str, Any] = prop(doc="For each layer, the dict its role takes.", default_factory=dict)  # noqa: RUF009
+    role_vars: dict[str, Any] = prop(doc="For each layer, the dict its role takes.", default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,7 @@ class Keys(Resource[KeysInputs, KeysOutputs]):
 
     def create(self, ctx: Context, news: KeysInputs) -> tuple[str, KeysOutputs]:
         """New keys every time: a killed run's keys were never used, as nothing starts before its state is saved."""
-        from aifactory.provider.host import key_material  # noqa: PLC0415 - 60 ms that a run without changes saves
+        from aifactory.provider.host import key_material
 
         private, public = key_material.ssh_key_pair()
         authority = key_material.certificate_authority(news.region, self._now())
@@ -125,7 +125,7 @@ class Keys(Resource[KeysInputs, KeysOutputs]):
 
     def update(self, ctx: Context, id: str, olds: KeysInputs, outs: KeysOutputs, news: KeysInputs) -> KeysOutputs:
         """A new server certificate, and before it a new CA when that is near its end."""
-        from aifactory.provider.host import key_material  # noqa: PLC0415 - as in create
+        from aifactory.provider.host import key_material
 
         due = self._due(outs)
         if "ca_certificate" in due:

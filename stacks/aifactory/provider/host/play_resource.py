@@ -40,7 +40,7 @@ class PlayInputs:
     bastion: str | None = prop(None, doc="Jump host, `[user@]host[:port]`.")
     bastion_host_key: str | None = prop(None, doc="The jump host's public key.")
     token: str = prop("", doc="Identity of this resource.", check=True)
-    digests: dict[str, str] = prop(doc="Digests of layers, content and variables.", check=True, default_factory=dict)  # noqa: RUF009
+    digests: dict[str, str] = prop(doc="Digests of layers, content and variables.", check=True, default_factory=dict)
 
     def ssh(self) -> SshAccess:
         return SshAccess(self.ssh_private_key, self.ssh_private_key_path, self.bastion, self.bastion_host_key)
@@ -57,8 +57,8 @@ class NodeRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class PlayOutputs:
-    digests: dict[str, str] = prop(doc="Digest of each layer that the last run had.", default_factory=dict)  # noqa: RUF009
-    nodes: dict[str, NodeRecord] = prop(doc="What each host has converged to.", default_factory=dict)  # noqa: RUF009
+    digests: dict[str, str] = prop(doc="Digest of each layer that the last run had.", default_factory=dict)
+    nodes: dict[str, NodeRecord] = prop(doc="What each host has converged to.", default_factory=dict)
     run_id: str = prop("", doc="Last run; stands in the journals of the hosts.")
     nonce: str = prop("", doc="Fence against an older state.")
 
@@ -184,8 +184,8 @@ class PlayResource(Resource[I, O], Generic[I, O]):
             ctx.log(note)
         if not result.ok:
             raise HalfMade(inputs.token, outputs, reasons(result.failed()))
-        changed = sum(1 for outcome in result.hosts.values() if outcome.changed)
-        ctx.log(f"{len(behind)} hosts converged ({changed} changed) in {result.seconds:.0f} s")
+        changed = sum(outcome.changed for outcome in result.hosts.values())
+        ctx.log(f"{counted(len(behind), 'host')} converged, {counted(changed, 'task')} changed, {result.seconds:.0f} s")
         return outputs
 
     def _run(self, ctx: Context, inputs: I, play: Play, hosts: Sequence[FleetHost]) -> hosts_run.RunResult:
@@ -262,6 +262,10 @@ class PlayResource(Resource[I, O], Generic[I, O]):
             ctx.log(f"no answer from {_names(gone)}: nothing removed there")
         if left := {name: outcome for name, outcome in failed.items() if name not in gone}:
             raise Refused("; ".join(reasons(left)))
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def reasons(failed: Mapping[str, HostOutcome]) -> list[str]:

@@ -33,7 +33,7 @@ class NodeInput:
     address: str = prop(doc="IPv4 address inside the region's network.")
     rank: int = prop(doc="Place in the region, from 0.")
     gpus: int = prop(0, doc="GPUs of the node.")
-    labels: dict[str, str] = prop(doc="Free labels for the fleet.", default_factory=dict)  # noqa: RUF009
+    labels: dict[str, str] = prop(doc="Free labels for the fleet.", default_factory=dict)
     publish: tuple[Publish, ...] = prop((), doc="Ports that this machine forwards, besides SSH.")
 
 

@@ -27,7 +27,7 @@ class AcceptanceInputs:
     ca_certificate: str | None = prop(None, doc="Certificate to trust, PEM; none = those of the system.")
     client_key: str | None = prop(None, doc="Key to ask with.", secret=True)
     services: tuple[dict[str, Any], ...] = prop((), doc="Services, each at least with its `name`.")
-    units: dict[str, tuple[str, ...]] = prop(doc="Node → units that must run on it.", default_factory=dict)  # noqa: RUF009
+    units: dict[str, tuple[str, ...]] = prop(doc="Node → units that must run on it.", default_factory=dict)
     level: str = prop("l1", doc="Depth: l0 … l4.")
     after: tuple[str, ...] = prop((), doc="Ids of the runs that made what is accepted: a new run is accepted anew.")
     token: str = prop("", doc="Identity of this resource.", check=True)

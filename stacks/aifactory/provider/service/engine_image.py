@@ -38,7 +38,7 @@ class EngineImageOutputs:
     archive: str = prop(doc="File of the image archive under images/.")
     archive_sha256: str = prop(doc="Its digest.")
     image_id: str = prop(doc="Image id as the container engines report it.")
-    model_files: dict[str, str] = prop(doc="Model → file under models/.")  # noqa: RUF009
+    model_files: dict[str, str] = prop(doc="Model → file under models/.")
     nonce: str = prop(doc="Changes with every create.")
 
 

@@ -41,7 +41,7 @@ class StaticHost:
     port: int = prop(22, doc="SSH port.")
     rank: int = prop(0, doc="Place in the region, from 0.")
     gpus: int = prop(0, doc="GPUs of the host.")
-    labels: dict[str, str] = prop(doc="Free labels: rack, rail group.", default_factory=dict)  # noqa: RUF009
+    labels: dict[str, str] = prop(doc="Free labels: rack, rail group.", default_factory=dict)
 
 
 @dataclass(frozen=True)
