@@ -26,7 +26,7 @@ down: setup ## remove the region REGION (local) and all it made
 doctor: setup ## what this machine has and lacks
 	@$(BIN)/aifactory doctor
 
-# Container and region tests share one worker (tests/conftest.py), so they run one after the other.
+# Which tests share a worker: tests/conftest.py.
 test: setup ## the whole test suite
 	@$(BIN)/python -m pytest -n 2 $(PYTEST)
 

@@ -1,42 +1,36 @@
-"""How the whole suite runs on two workers: what makes containers shares one of them, one test after the other.
-
-pytest-xdist's own groups (`--dist loadgroup`) do nothing with this pytest: it rewrites a node id that is no
-longer read. So the scheduler is told here: a file that makes containers belongs to the one group, any other
-file stays together.
-"""
+"""How the whole suite runs on two workers, and what its children inherit."""
 
 from __future__ import annotations
 
-import functools
-import re
+import signal
 from typing import TYPE_CHECKING
-
-from aifactory import paths
 
 if TYPE_CHECKING:
     import pytest
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-_MARKED = re.compile(r"\bmark\.(containers|e2e)\b")
-
-
-@functools.cache
-def makes_containers(file: str) -> bool:
-    """True when the test file (relative to the checkout) has a test marked `containers` or `e2e`."""
-    return _MARKED.search((paths.REPO / file).read_text(encoding="utf-8")) is not None
+SHARED_NODES = "tests/roles/"
+"""Test files below it share nodes that take half a minute to make: one worker has them all."""
 
 
 def group(nodeid: str) -> str:
+    """What stays on one worker: a file, or a folder whose files share their nodes."""
     file = nodeid.split("::", 1)[0]
-    return "containers" if makes_containers(file) else file
+    return SHARED_NODES if file.startswith(SHARED_NODES) else file
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A shell without job control starts what it runs in the background deaf to SIGINT, and children inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneWorkerForContainers(LoadScopeScheduling):
+    class Files(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return group(nodeid)
 
-    return OneWorkerForContainers(config, log)
+    return Files(config, log)

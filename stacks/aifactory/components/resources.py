@@ -176,8 +176,19 @@ class EngineImage(_Resource):
     model_files: Output[Mapping[str, str]]
     nonce: Output[str]
 
-    def __init__(self, name: str, *, region: str, engine: str, models: Sequence[str], opts: ResourceOptions) -> None:
-        super().__init__(name, opts, region=region, engine=engine, models=list(models))
+    def __init__(
+        self,
+        name: str,
+        *,
+        region: str,
+        engine: str,
+        models: Sequence[str],
+        container_engine: str,
+        opts: ResourceOptions,
+    ) -> None:
+        super().__init__(
+            name, opts, region=region, engine=engine, models=list(models), container_engine=container_engine
+        )
 
 
 class Service(_Play):

@@ -56,6 +56,7 @@ class Serving(pulumi.ComponentResource):
                 region=region.region,
                 engine=engine,
                 models=sorted(set(served)),
+                container_engine=region.container_engine or "auto",
                 opts=ResourceOptions(parent=self),
             )
             for engine, served in models.items()
