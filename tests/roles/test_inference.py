@@ -196,6 +196,10 @@ class Asker:
 STOPS = {
     "unit stopped": ("systemctl stop aifactory-chat-1", "systemctl start aifactory-chat-1"),
     "engine killed": ("kill -9 $(podman inspect -f '{{.State.Pid}}' aifactory-chat-1)", "true"),
+    "engine cut off": (
+        "iptables -I INPUT -p tcp --dport 8000 -j DROP",
+        "iptables -D INPUT -p tcp --dport 8000 -j DROP",
+    ),
     "engine paused": (
         "kill -STOP $(pgrep -f '/[s]erve.py --alias chat')",
         "kill -CONT $(pgrep -f '/[s]erve.py --alias chat')",
@@ -304,16 +308,23 @@ def test_wrong_model_file_is_not_installed(
     assert pair[0].sh("systemctl is-active aifactory-chat-0") == "active"
 
 
-def test_engine_that_cannot_start_says_its_last_words(site: Site, pair: tuple[Node, ...], given: ServiceInputs) -> None:
+def test_change_that_does_not_come_up_is_tried_on_one_node_only(
+    site: Site, pair: tuple[Node, ...], given: ServiceInputs
+) -> None:
+    """And the engine's last words are in the message."""
+    assert serving.run(site, Service(), given).failed() == {}
     pair[0].sh("systemd-run --unit t-blocker python3 -m http.server --bind $(hostname -I | cut -d' ' -f1) 8077")
-    moved = replace(given, replicas=(replace(given.replicas[0], port=8077),), hosts=given.hosts[:1])
-    play = Service().play(moved)
+    before = pair[1].sh("systemctl show -p InvocationID --value aifactory-chat-1")
+    play = Service().play(replace(given, replicas=tuple(replace(r, port=8077) for r in given.replicas)))
     play = replace(play, role_vars={"inference": {**play.role_vars["inference"], "start_timeout_s": 4}})
     result = hosts_run.run_play(play, site.ssh, key=serving.KEY)
-    message = result.hosts[pair[0].host.name].message or ""
     pair[0].sh("systemctl stop t-blocker")
-    assert "aifactory-chat-0.service" in message
-    assert "cannot serve" in message
+    first, second = (result.hosts[node.host.name] for node in pair)
+    assert first.failed_task == "inference : Try the change on the first node"
+    assert "aifactory-chat-0.service" in (first.message or "")
+    assert "cannot serve" in (first.message or "")
+    assert second.status == "aborted"
+    assert pair[1].sh("systemctl show -p InvocationID --value aifactory-chat-1") == before
     assert serving.run(site, Service(), given).failed() == {}
 
 

@@ -184,7 +184,7 @@ def test_key_is_not_in_the_repr(door: Door) -> None:
     assert "t-key" not in repr(door.client())
 
 
-STREAM = 'data: {"a": "é"}\r\n\r\n: ping\n\nevent: x\ndata: one\ndata: two\n\rdata:last\r\rdata: cut'
+STREAM = 'data: {"a": "é"}\r\n\r\n: ping\n\nevent: x\r\ndata: one\r\ndata: two\n\rdata:last\r\rdata: cut'
 DATA = ['{"a": "é"}', "one\ntwo", "last"]
 
 

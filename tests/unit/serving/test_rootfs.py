@@ -62,6 +62,19 @@ def test_extract_unreachable_mirror_is_said(tmp_path: Path) -> None:
     assert "AIFACTORY_DEBIAN_MIRROR" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("W: Failed to fetch http://m/x  Could not resolve 'm'", "SRV-011"),
+        ("E: Could not connect to m:80 (10.0.0.1), connection timed out", "SRV-011"),
+        ("tar: ./usr/lib/x: Cannot write: No space left on device", "SRV-012"),
+        ("E: Unable to locate package libgomp9", "SRV-013"),
+    ],
+)
+def test_problem_says_what_is_the_matter(line: str, rule: str) -> None:
+    assert rule in str(rootfs._problem(["I: running apt-get update...", line, "E: mmdebstrap failed to run"]))
+
+
 def test_extract_missing_tool_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ProblemError, match="apt-get install mmdebstrap"):

@@ -11,6 +11,10 @@ description:
   - Otherwise takes over the copied files. The model is installed only with the right digest, the image is the one
     with the given id or none at all. Copied files are removed, also after a failure.
 options:
+  service:
+    description: Name of the service, for RV(running).
+    type: str
+    required: true
   probe:
     description: Look and change nothing.
     type: bool
@@ -74,6 +78,10 @@ needs_model:
   description: Whether the model was missing or damaged.
   type: bool
   returned: always
+running:
+  description: Whether a replica of the service runs.
+  type: bool
+  returned: always
 """
 
 import contextlib
@@ -85,7 +93,7 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 
-TEXT = ("driver", "engine", "image_id", "image_layer", "image_root", "model_sha256")
+TEXT = ("service", "driver", "engine", "image_id", "image_layer", "image_root", "model_sha256")
 PATHS = ("code", "archive", "model", "model_copy")
 
 
@@ -105,7 +113,8 @@ def main():
             if needs_engine:
                 (unpack if given["driver"] == "process" else load)(module)
     changed = not given["probe"] and (needs_engine or needs_model)
-    module.exit_json(changed=changed, needs_engine=needs_engine, needs_model=needs_model)
+    code, _out, _err = module.run_command(["systemctl", "is-active", f"aifactory-{given['service']}-*.service"])
+    module.exit_json(changed=changed, needs_engine=needs_engine, needs_model=needs_model, running=code == 0)
 
 
 def has_engine(module):

@@ -126,11 +126,12 @@ def main():
     if removed or any(needs_reload(module, unit) for unit in units):
         systemctl(module, "daemon-reload")
     started = [unit for unit in units if must_start(module, unit)]
-    for unit in started:
-        start(module, unit)
     if not module.check_mode:
+        for unit in started:  # one after the other, so that a replica of this node always answers
+            start(module, unit)
+            wait_until_healthy(module, unit, True)
         for unit in units:
-            wait_until_healthy(module, unit, unit in started)
+            wait_until_healthy(module, unit, False)
         removed += clean(module)
     names = [unit.name for unit in started]
     module.exit_json(changed=bool(names or removed), started=names, removed=removed)

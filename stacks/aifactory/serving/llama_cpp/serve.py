@@ -180,7 +180,8 @@ def _listening() -> list[int]:
 
 
 def _connected(number: int) -> bool:
-    return bool(_ask(number, lambda s: s.getpeername()))
+    """Whether it is a client's connection; standard output may be a socket too, to the journal."""
+    return bool(_ask(number, lambda s: s.family in (socket.AF_INET, socket.AF_INET6) and s.getpeername()))
 
 
 def _ask(number: int, question: Callable[[socket.socket], object]) -> object:
