@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,10 @@ def _region(factory: pytest.TempPathFactory, octet: int) -> Iterator[LocalRegion
         pytest.skip("no podman here; install it (apt-get install podman) or run `make setup`")
     region = LocalRegion(factory.mktemp("region"), octet)
     yield region
+    for running in region.started:
+        if running.process.poll() is None:
+            running.signal(signal.SIGTERM)
+            running.end()
     region.write()
     done = region.run("destroy", "--yes")
     assert done.returncode == 0, done.stderr

@@ -44,12 +44,9 @@ def test_kill_9_in_each_phase_and_the_next_up_goes_on(fresh: LocalRegion) -> Non
     stands(fresh)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stop_in_each_phase_is_clean_and_the_next_up_goes_on(
-    fresh: LocalRegion, number: signal.Signals, code: int
-) -> None:
-    phases = PHASES[1::2] if number == signal.SIGTERM else PHASES[::2]
-    for phase in phases:
+def test_stop_in_each_phase_is_clean_and_the_next_up_goes_on(fresh: LocalRegion) -> None:
+    for index, phase in enumerate(PHASES):
+        number, code = ((signal.SIGINT, 130), (signal.SIGTERM, 143))[index % 2]
         running = fresh.start("up", "--yes")
         running.until(phase)
         running.signal(number)
@@ -76,7 +73,7 @@ def test_two_ups_at_once_and_a_node_that_dies_and_one_that_cannot_be_configured(
     running.until(r"NodePool serve: made")
     second = fresh.run("up", "--yes")
     assert second.returncode == 3, second.stdout + second.stderr
-    assert "another" in second.stderr.lower(), second.stderr
+    assert "`up` is running (pid " in second.stderr, second.stderr
     # apt on node 1 cannot read its sources: the play fails there and only there
     broken = "/etc/apt/sources.list.d/broken.list"
     podman("exec", fresh.node(1), "sh", "-c", f"echo nonsense > {broken}")
