@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200); self.end_headers(); self.wfile.write(b"engine")
     def do_POST(self):
         self.send_response(200); self.end_headers()
-        for _ in range(10):
+        for _ in range(100 if self.path == "/long" else 10):
             self.wfile.write(b"piece "); time.sleep(0.1)
         self.wfile.write(b"end")
     def log_message(self, *args): pass
@@ -75,8 +75,14 @@ class Engine:
         return {"PATH": os.environ["PATH"], "PYTHONPATH": str(self.folder), "SEEN": str(self.seen), **more}
 
     def start(self, *more: str, model: str = "m.gguf", before: tuple[str, ...] = (), ready: bool = True) -> None:
-        """Its standard output is a socket, as under systemd."""
-        self.output, theirs = socket.socketpair()
+        """Its standard output is a socket with a name, as under systemd."""
+        journal = socket.socket(socket.AF_UNIX)
+        journal.bind(str(self.folder / "journal"))
+        journal.listen()
+        theirs = socket.socket(socket.AF_UNIX)
+        theirs.connect(journal.getsockname())
+        self.output = journal.accept()[0]
+        journal.close()
         self.process = subprocess.Popen(
             [*before, *self.argv(*more, model=model)],
             stdout=theirs,
@@ -124,10 +130,10 @@ def test_key_leaves_the_environment(engine: Engine) -> None:
 
 def test_key_from_a_file(engine: Engine) -> None:
     (engine.folder / "key").write_text("from-file\n")
-    done = subprocess.Popen(engine.argv("--api-key-file", str(engine.folder / "key")), env=engine.environment())
-    _until(engine.seen.exists)
-    done.terminate()
-    assert done.wait(5) == 0
+    argv = engine.argv("--api-key-file", str(engine.folder / "key"))
+    engine.process = subprocess.Popen(argv, env=engine.environment(), stdout=subprocess.PIPE)
+    assert engine.process.stdout
+    assert engine.process.stdout.readline().startswith(b"serving chat")
     assert _facts(engine)["api_keys"] == "['from-file']"
 
 
@@ -159,7 +165,7 @@ def test_stop_finishes_the_answer_and_turns_new_requests_away(engine: Engine) ->
     time.sleep(0.3)
     engine.process.terminate()  # type: ignore[union-attr]
     _until(lambda: engine.ask("GET", "/health")[0] == 404)
-    assert engine.ask("POST", "/v1/completions")[0] == 503
+    assert {engine.ask("POST", "/v1/completions")[0] for _ in range(6)} == {503}
     assert engine.ask("GET", "/v1/models")[0] == 503
     reader.join()
     assert answers == [(200, b"piece " * 10 + b"end")]
@@ -168,12 +174,12 @@ def test_stop_finishes_the_answer_and_turns_new_requests_away(engine: Engine) ->
 
 def test_stop_waits_no_longer_than_it_may(engine: Engine) -> None:
     engine.start("--drain-s", "0.3")
-    reader = threading.Thread(target=lambda: engine.ask("POST", "/v1/completions"))
-    reader.start()
-    time.sleep(0.2)
+    connection = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=5)
+    connection.request("POST", "/long")
+    answer = connection.getresponse()
     engine.process.terminate()  # type: ignore[union-attr]
-    assert engine.ended(0.9) == 0
-    reader.join()
+    assert engine.ended(5) == 0
+    assert answer.read(5) == b"piece"
 
 
 def test_stop_while_loading_ends_at_once(engine: Engine) -> None:

@@ -35,14 +35,29 @@ def serve(options: argparse.Namespace) -> int:
     except Exception as error:  # the native layer raises RuntimeError and others; all mean: cannot serve
         print(f"cannot serve: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stopped = asked_to_stop()
     print(f"serving {options.alias} on {options.host}:{options.port}", flush=True)
-    stop.wait()
+    stopped()
     drain(options.drain_s)
     print("stopped", flush=True)
     return 0
+
+
+def asked_to_stop() -> Callable[[], None]:
+    """A function that returns once SIGTERM or SIGINT has come.
+
+    The kernel may give a signal to any thread, and the main thread would sleep on; a byte in a pipe wakes it.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+    def wait() -> None:
+        os.read(reader, 1)
+
+    return wait
 
 
 def supervise(work: Callable[[], int]) -> int:
