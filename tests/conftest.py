@@ -20,6 +20,18 @@ def group(nodeid: str) -> str:
     return SHARED_NODES if file.startswith(SHARED_NODES) else file
 
 
+LONGEST_FIRST = (SHARED_NODES, "tests/e2e/")
+"""Begun first, so that no worker is left alone with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        starts = [item.nodeid.startswith(folder) for folder in LONGEST_FIRST]
+        return starts.index(True) if any(starts) else len(starts)
+
+    items.sort(key=place)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # A shell without job control starts what it runs in the background deaf to SIGINT, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
