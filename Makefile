@@ -28,7 +28,7 @@ doctor: setup ## what this machine has and lacks
 
 # Which tests share a worker: tests/conftest.py.
 test: setup ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(PYTEST)
 
 test-fast: setup ## tests that need no engine and no containers
 	@$(BIN)/python -m pytest -n 2 -m "$(FAST)" $(PYTEST)
