@@ -316,7 +316,7 @@ def test_change_that_does_not_come_up_is_tried_on_one_node_only(
     pair[0].sh("systemd-run --unit t-blocker python3 -m http.server --bind $(hostname -I | cut -d' ' -f1) 8077")
     before = pair[1].sh("systemctl show -p InvocationID --value aifactory-chat-1")
     play = Service().play(replace(given, replicas=tuple(replace(r, port=8077) for r in given.replicas)))
-    play = replace(play, role_vars={"inference": {**play.role_vars["inference"], "start_timeout_s": 4}})
+    play = replace(play, role_vars={"inference": {**play.role_vars["inference"], "start_timeout_s": 12}})
     result = hosts_run.run_play(play, site.ssh, key=serving.KEY)
     pair[0].sh("systemctl stop t-blocker")
     first, second = (result.hosts[node.host.name] for node in pair)
