@@ -7,13 +7,16 @@ children. Ansible's exit code decides nothing: a host is done when it reached th
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,11 +76,38 @@ def run_play(
         ]
         for shard in shards:
             shard.prepare(config, layer_digests, ssh)
-        why = _drive(shards, results, play.timeout_s, progress, cancelled)
+        with _turn(play.timeout_s, progress, cancelled) as left_s:
+            why = _drive(shards, results, left_s, progress, cancelled)
     if not results.started and not why:
         raise RunError("Ansible did not run: " + (shards[0].tail or "no output"))
     outcomes = results.outcomes(why or "Ansible ended before this host was through")
     return RunResult(run_id, outcomes, time.monotonic() - begun, tuple(results.notes))
+
+
+@functools.cache
+def _runs() -> threading.Semaphore:
+    """Runs at once in this process: each keeps a processor busy and takes some 130 MiB."""
+    return threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))
+
+
+@contextmanager
+def _turn(
+    timeout_s: float | None, progress: Callable[[str], None], cancelled: Callable[[], bool]
+) -> Iterator[float | None]:
+    """Waits until another run may start; yields what is left of the time. A stopped run does not wait."""
+    begun, mine, told = time.monotonic(), False, False
+    try:
+        while not (mine := _runs().acquire(timeout=POLL_S)):
+            waited = time.monotonic() - begun
+            if cancelled() or (timeout_s is not None and waited > timeout_s):
+                break
+            if not told:
+                progress("waiting for another run of Ansible")
+                told = True
+        yield None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - begun))
+    finally:
+        if mine:
+            _runs().release()
 
 
 def _split(hosts: Sequence[FleetHost]) -> Iterator[Sequence[FleetHost]]:
@@ -101,6 +131,8 @@ def _drive(
     at_once = max(1, os.cpu_count() or 1)
     try:
         while waiting or running:
+            if cancelled():
+                return "stopped"
             while waiting and len(running) < at_once:
                 running.append(waiting.pop(0))
                 running[-1].start()
@@ -113,8 +145,6 @@ def _drive(
             if results.progress != shown:
                 shown = results.progress
                 progress(shown)
-            if cancelled():
-                return "stopped"
             if deadline is not None and time.monotonic() > deadline:
                 return f"not through within {timeout_s:.0f} s"
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 
 import pytest
@@ -89,3 +90,15 @@ def test_environment_of_the_child_holds_nothing_of_ours(
     assert seen[0]["HOME"] != os.environ.get("HOME")
     hosts_run.run_play(fleet_play(1), SshAccess())
     assert seen[1]["SSH_AUTH_SOCK"] == "/run/agent"
+
+
+def test_second_run_waits_its_turn_and_a_stopped_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = threading.Semaphore(1)
+    monkeypatch.setattr(hosts_run, "_runs", lambda: turns)
+    said: list[str] = []
+    with hosts_run._turn(None, said.append, lambda: False):
+        assert said == []
+        with hosts_run._turn(None, said.append, lambda: bool(said)):  # stopped once it has said that it waits
+            assert said == ["waiting for another run of Ansible"]
+    assert turns.acquire(blocking=False)
+    assert not turns.acquire(blocking=False)
