@@ -77,7 +77,7 @@ class Region(pulumi.ComponentResource):
             ca_certificate=keys.ca_certificate if own_ca else None,
             client_key=keys.client_key,
             services=services(plan),
-            units=node_units(plan),
+            units=units.of(plan),
             level=plan.acceptance_level.value,
             after=[resource.run_id for resource in ran],
             opts=ResourceOptions(parent=self),
@@ -102,17 +102,6 @@ def services(plan: RegionPlan) -> list[dict[str, Any]]:
         }
         for s in plan.services
     ]
-
-
-def node_units(plan: RegionPlan) -> dict[str, list[str]]:
-    """Node → the units that must be healthy on it."""
-    found: dict[str, list[str]] = {}
-    for service in plan.services:
-        for replica in service.replicas:
-            found.setdefault(replica.nodes[0], []).append(units.replica(service.name, replica.index))
-    for node in plan.front_door.nodes if plan.front_door else ():
-        found.setdefault(node, []).append(units.FRONT_DOOR)
-    return found
 
 
 def fleet(plan: RegionPlan, hosts: Sequence[Mapping[str, Any]]) -> Fleet:
