@@ -1,4 +1,4 @@
-"""How the whole suite runs on two workers, and what its children inherit."""
+"""How the whole suite runs on several workers, and what its children inherit."""
 
 from __future__ import annotations
 
@@ -10,17 +10,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-SHARED_NODES = "tests/roles/"
-"""Test files below it share nodes that take half a minute to make: one worker has them all."""
-
-
-def group(nodeid: str) -> str:
-    """What stays on one worker: a file, or a folder whose files share their nodes."""
-    file = nodeid.split("::", 1)[0]
-    return SHARED_NODES if file.startswith(SHARED_NODES) else file
-
-
-LONGEST_FIRST = (SHARED_NODES, "tests/e2e/")
+LONGEST_FIRST = ("tests/roles/test_inference.py", "tests/e2e/", "tests/roles/", "tests/engine/", "tests/provider/")
 """Begun first, so that no worker is left alone with them at the end."""
 
 
@@ -42,7 +32,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):
+        """A file stays on one worker: its tests share what took half a minute to make."""
+
         def _split_scope(self, nodeid: str) -> str:
-            return group(nodeid)
+            return nodeid.split("::", 1)[0]
 
     return Files(config, log)

@@ -94,6 +94,7 @@ class Site:
             ),
         )
         self.engine.start(full)
+        self.engine.hold_bridge_address(self.network)
         values = {
             "id": identity, "name": full, "address": "127.0.0.1", "port": port, "user": "ops", "host_key": public,
             "pool": "serve", "shape": "local-cpu", "rank": self.made, "gpus": 0, "node_address": new.address,

@@ -311,13 +311,14 @@ def test_wrong_model_file_is_not_installed(
 def test_change_that_does_not_come_up_is_tried_on_one_node_only(
     site: Site, pair: tuple[Node, ...], given: ServiceInputs
 ) -> None:
-    """And the engine's last words are in the message."""
+    """And the engine's last words are in the message, long before the time to start is over."""
     assert serving.run(site, Service(), given).failed() == {}
     pair[0].sh("systemd-run --unit t-blocker python3 -m http.server --bind $(hostname -I | cut -d' ' -f1) 8077")
     before = pair[1].sh("systemctl show -p InvocationID --value aifactory-chat-1")
     play = Service().play(replace(given, replicas=tuple(replace(r, port=8077) for r in given.replicas)))
-    play = replace(play, role_vars={"inference": {**play.role_vars["inference"], "start_timeout_s": 12}})
+    play = replace(play, role_vars={"inference": {**play.role_vars["inference"], "start_timeout_s": 300}})
     result = hosts_run.run_play(play, site.ssh, key=serving.KEY)
+    assert result.seconds < 120
     pair[0].sh("systemctl stop t-blocker")
     first, second = (result.hosts[node.host.name] for node in pair)
     assert first.failed_task == "inference : Try the change on the first node"

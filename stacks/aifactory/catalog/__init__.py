@@ -19,11 +19,15 @@ from aifactory.catalog.types import (
     Engine,
     Gpu,
     Model,
+    Nccl,
     Precision,
     Regime,
+    Repository,
     Shape,
+    Signal,
     Source,
     Version,
+    Xid,
 )
 
 __all__ = [
@@ -34,11 +38,15 @@ __all__ = [
     "Engine",
     "Gpu",
     "Model",
+    "Nccl",
     "Precision",
     "Regime",
+    "Repository",
     "Shape",
+    "Signal",
     "Source",
     "Version",
+    "Xid",
     "clouds",
     "countries",
     "default_driver",
@@ -47,11 +55,15 @@ __all__ = [
     "front_shape",
     "gpus",
     "models",
+    "nccl",
     "nearest",
     "regimes",
+    "repositories",
     "shapes",
+    "signals",
     "source",
     "versions",
+    "xids",
 ]
 
 TABLES: Mapping[str, type[Any]] = {
@@ -64,6 +76,10 @@ TABLES: Mapping[str, type[Any]] = {
     "countries": Country,
     "regimes": Regime,
     "versions": Version,
+    "repositories": Repository,
+    "nccl": Nccl,
+    "signals": Signal,
+    "xids": Xid,
 }
 
 
@@ -106,6 +122,22 @@ def regimes() -> Mapping[str, Regime]:
 
 def versions() -> Mapping[str, Version]:
     return _table("versions").rows
+
+
+def repositories() -> Mapping[str, Repository]:
+    return _table("repositories").rows
+
+
+def nccl() -> Mapping[str, Nccl]:
+    return _table("nccl").rows
+
+
+def signals() -> Mapping[str, Signal]:
+    return _table("signals").rows
+
+
+def xids() -> Mapping[str, Xid]:
+    return _table("xids").rows
 
 
 def source(table: str, key: str, field: str) -> Source:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Precision = Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4"]
@@ -60,6 +60,20 @@ class Gpu:
     needs_imex: bool
     precisions: tuple[Precision, ...]
     """Weight formats that an engine serves on it."""
+    nvlink_links: int | None = None
+    """NVLink links of one GPU that must all be active; xGMI on AMD. 0 without."""
+    nvlink_link_gb_s: float | None = None
+    """One link, one direction."""
+    pcie_gt_s: float | None = None
+    """Speed of a lane of its PCIe link under load."""
+    pcie_width: int | None = None
+    """Lanes of its PCIe link."""
+    minimum_driver: str | None = None
+    """What the maker's guide asks for, where that is later than `first_driver`."""
+    modprobe: Mapping[str, str] = field(default_factory=dict)
+    """Line of an options file in modprobe.d → why."""
+    kernel_arguments: Mapping[str, str] = field(default_factory=dict)
+    """Argument of the kernel command line → why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +117,8 @@ class Driver:
     """Past its end on the day the source was checked (known even where the date is not)."""
     cuda: str | None
     """CUDA version that comes with the branch."""
+    version: str | None
+    """Newest full version that is known."""
     open_modules_only: bool
     default: bool
 
@@ -202,3 +218,62 @@ class Version:
     """What the package index or module proxy calls it."""
     module_version: str | None = None
     """go-module: what its go.mod requires."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """One vendor's package repository. `url` is the root; below it stands what the row's `layout` says."""
+
+    key: str
+    vendor: Literal["nvidia", "amd", "aws"]
+    name: str
+    url: str
+    layout: str
+    """Path of one distribution's repository below the root: `{distro}`, `{arch}`, `{release}` are filled in."""
+    key_file: str | None
+    """Name of the signing key's file, below the layout's path unless it begins with `/` (then below the root)."""
+    fingerprint: str | None
+    """Of the OpenPGP key that signs it: 40 hex digits, upper case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Xid:
+    """One Xid error of NVIDIA's driver, and what the node's keeper does about it."""
+
+    key: str
+    action: Literal[
+        "ignore", "restart_app", "reset_gpu", "reboot", "check_power", "update_software", "parse", "inspect"
+    ]
+    name: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """One sign of a node's health: when it stands for trouble, and what follows."""
+
+    key: str
+    vendor: Literal["nvidia", "amd", "any"]
+    name: str
+    limit: float | None
+    """The value above which it counts; None where the sign is a word or a difference from the platform's row."""
+    unit: str
+    verdict: Literal["ok", "warn", "drain", "reset_gpu", "reboot", "reseat", "fail", "rma", "replace"]
+    fix: str
+    """What to do, in a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nccl:
+    """Settings of NCCL or RCCL that a kind of node or fabric asks for. What depends on the node itself is not here."""
+
+    key: str
+    library: Literal["nccl", "rccl"]
+    fabrics: tuple[Fabric, ...]
+    gpus: tuple[str, ...]
+    """Keys of the gpus table; empty = every GPU of the library's vendor."""
+    clouds: tuple[str, ...]
+    """Keys of the clouds table; empty = everywhere."""
+    settings: Mapping[str, str]
+    """Variable → value, without line breaks."""
+    reasons: Mapping[str, str]
+    """Variable → why it is set, one line."""

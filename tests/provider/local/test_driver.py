@@ -279,6 +279,36 @@ class TestPodmanWithMac(Verbs):
             engine.remove(name)
             engine.remove_network(name)
 
+    def test_bridge_keeps_its_address_when_nodes_come_and_go(self, node_image: str) -> None:
+        """Otherwise the host reaches no node for half a minute after one of them left or came."""
+        engine = find_podman()
+        name, cidr = f"t-{secrets.token_hex(4)}", unused_cidr(engine)
+        engine.create_network(name, cidr, cidr.replace("0/24", "1"), {"aifactory.region": name})
+        try:
+            flags = engine.flags(node_image, print)
+            for number in (9, 10):
+                new = NewContainer(
+                    f"{name}-{number}", node_image, name, cidr.replace("0/24", str(number)),
+                    f"02:42:00:00:00:{number:02x}", {"aifactory.region": name},
+                )  # fmt: skip
+                engine.create(new, flags)
+            engine.start(f"{name}-9")
+            engine.hold_bridge_address(name)
+            network = engine.network(name)
+            assert network
+            bridge = Path("/sys/class/net") / network.interface
+            seen = {(bridge / "address").read_text()}
+            for _ in range(5):
+                engine.start(f"{name}-10")
+                seen.add((bridge / "address").read_text())
+                engine.stop(f"{name}-10", grace_s=0)
+                seen.add((bridge / "address").read_text())
+            assert len(seen) == 1
+        finally:
+            for number in (9, 10):
+                engine.remove(f"{name}-{number}")
+            engine.remove_network(name)
+
 
 def _tar(path: str, content: bytes) -> bytes:
     raw = io.BytesIO()

@@ -55,7 +55,7 @@ options:
     elements: path
     default: []
   start_timeout_s:
-    description: Seconds until a replica must answer.
+    description: Seconds until a replica must answer. One that ends three times before it answers has failed.
     type: int
     required: true
 author: aifactory
@@ -99,6 +99,7 @@ QUADLETS, UNITS = "/etc/containers/systemd", "/etc/systemd/system"
 ENGINE_TALK = re.compile(
     r"level=(warning|info)|(container|image) [a-z]+ [0-9a-f]{64}|^(Starting|Started|Stopped|Scheduled|[0-9a-f]{64}$)"
 )
+MOST_RESTARTS = 3  # of a unit that has not served yet; more would only take longer to say the same
 SUFFIX = {QUADLETS: ".container", UNITS: ".service"}
 
 
@@ -208,12 +209,14 @@ def systemctl(module, *words, may_fail=False):
 
 def wait_until_healthy(module, unit, fresh):
     limit = time.monotonic() + (module.params["start_timeout_s"] if fresh else 10)
+    restarts = int(show(module, unit, "NRestarts") or 0)
     while True:
         reason = unhealthy(unit.health_url)
         if not reason:
             return
         state = show(module, unit, "ActiveState")
-        if state == "failed" or time.monotonic() > limit:
+        again_and_again = int(show(module, unit, "NRestarts") or 0) - restarts >= MOST_RESTARTS
+        if state == "failed" or again_and_again or time.monotonic() > limit:
             words = last_words(module, unit.name)
             module.fail_json(msg=f"{unit.name} ({state}) does not answer at {unit.health_url}: {reason}; {words}")
         time.sleep(0.1)

@@ -34,6 +34,8 @@ from aifactory.provider.local.engine_output import networks as parse_networks
 ENGINES = ("podman", "docker")
 COMMAND_TIMEOUT_S = 120.0
 LOOPBACK = "127.0.0.1"
+ADDRESS_WAS_SET = "3"
+"""NET_ADDR_SET of the kernel's netdevice.h: somebody chose the device's MAC address."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,21 @@ class ContainerEngine:
 
     def start(self, name: str) -> None:
         self.run("start", name)
+
+    def hold_bridge_address(self, network: str) -> None:
+        """Keeps the MAC address of this machine inside the network, which must have a running container, as it is.
+
+        A bridge whose address nobody set has the lowest one of its ports: it changes when nodes come and go, and then
+        nothing from this machine reaches any node until the nodes ask for it again, up to a minute. udev sets it on
+        most machines, docker on all; where nobody did and this user may, this does.
+        """
+        found = self.network(network)
+        folder = Path("/sys/class/net") / (found.interface if found and found.interface else network)
+        with contextlib.suppress(OSError, subprocess.SubprocessError):  # rootless, or an engine on another machine
+            if (folder / "addr_assign_type").read_text().strip() != ADDRESS_WAS_SET:
+                address = (folder / "address").read_text().strip()
+                argv = ["ip", "link", "set", "dev", folder.name, "address", address]
+                subprocess.run(argv, capture_output=True, timeout=10, check=False)
 
     def stop(self, name: str, grace_s: int = 10) -> None:
         self.run("stop", "-t", str(grace_s), name, timeout_s=grace_s + 60)

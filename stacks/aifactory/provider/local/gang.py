@@ -119,6 +119,7 @@ class Gang:
                 self.engine.unpause(node.name)
             else:
                 self.engine.start(node.name)
+                self.engine.hold_bridge_address(self.news.network)
         except errors.PortInUse as error:
             port = self._refuse_published(node, error)
             raise NodeFailed(f"failed: {node.name}: its port {port} is taken by {self._holder(port)}") from error
@@ -179,6 +180,7 @@ class Gang:
             self.engine.create(new, flags)
             self.engine.copy_in(node.name, _tar(files))
             self.engine.start(node.name)
+            self.engine.hold_bridge_address(self.news.network)
         except errors.EngineError as error:
             if type(error) not in (errors.CannotRun, errors.EngineError):
                 raise
