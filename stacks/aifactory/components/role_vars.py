@@ -18,7 +18,7 @@ def role_vars(plan: RegionPlan, pool: PoolPlan) -> dict[str, dict[str, Any]]:
         "gpu": {
             "gpus_per_node": pool.gpus_per_node,
             "kind": pool.gpu_kind or "",
-            "driver_branch": (plan.driver_branch.value or "") if with_gpus else "",
+            "driver_branch": plan.driver.branch.value if plan.driver and with_gpus else "",
         },
         "fabric": {
             "kind": plan.fabric.kind.value if with_gpus else "none",

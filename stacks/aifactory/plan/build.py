@@ -9,10 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from aifactory import catalog
 from aifactory.errors import Problem, ProblemError
-from aifactory.plan import defaults, fabric, front_door, model, nodes, power, services
-from aifactory.plan.lookup import row
+from aifactory.plan import defaults, fabric, front_door, model, nodes, power, services, software
 from aifactory.plan.model import Derived, PoolPlan, RegionPlan
 from aifactory.region.loader import LoadedRegion, digest
 from aifactory.region.spec import LocalProvider, Region, StaticProvider
@@ -38,7 +36,7 @@ def plan(spec: Region) -> RegionPlan:
     problems: list[Problem] = []
     placed = _gather(problems, lambda: services.services(spec, pools))
     draw = _gather(problems, lambda: power.region_power(pools, spec.power))
-    driver = _gather(problems, lambda: _driver(spec, pools))
+    driver = _gather(problems, lambda: (software.driver(spec.software, pools),))
     door = _gather(problems, lambda: front_door.front_door(spec, pools, placed or ()))
     if problems or placed is None or draw is None or driver is None:
         raise ProblemError(problems)
@@ -58,7 +56,8 @@ def plan(spec: Region) -> RegionPlan:
         ssh_bastion=ssh.bastion if ssh else None,
         ssh_bastion_host_key=ssh.bastion_host_key if ssh else None,
         node_container_engine=spec.software.container_engine,
-        driver_branch=driver,
+        driver=driver[0],
+        repositories=software.repositories(spec.software, pools),
         pools=pools,
         fabric=fabric.fabric(spec, pools),
         storage=fabric.storage(spec.storage),
@@ -77,18 +76,6 @@ def _gather(problems: list[Problem], step: Callable[[], T]) -> T | None:
     except ProblemError as error:
         problems.extend(error.problems)
         return None
-
-
-def _driver(spec: Region, pools: tuple[PoolPlan, ...]) -> Derived[str | None]:
-    gpus = catalog.gpus()
-    if not any(p.gpu_kind and gpus[p.gpu_kind].vendor == "nvidia" for p in pools):
-        return Derived(None, "no pool has NVIDIA GPUs")
-    asked = spec.software.driver_branch
-    if asked is not None:
-        return Derived(row(catalog.drivers(), asked, what="driver", path="software.driver_branch").branch, "as asked")
-    default = catalog.default_driver()
-    until = f", supported until {default.end_of_life:%B %Y}" if default.end_of_life else ""
-    return Derived(default.branch, f"the long-term branch of the catalogue{until}")
 
 
 def _level(spec: Region, pools: tuple[PoolPlan, ...]) -> Derived[str]:

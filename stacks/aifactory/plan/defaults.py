@@ -44,7 +44,9 @@ def _worked_out(plan: RegionPlan) -> dict[str, Any]:
     own = next((p for p in plan.pools if p.purpose == "front"), None)
     values: dict[str, Any] = {
         "fabric.kind": plan.fabric.kind.value,
-        "software.driver_branch": plan.driver_branch.value,
+        "software.driver_branch": plan.driver.branch.value if plan.driver else None,
+        "software.driver_version": plan.driver.version.value if plan.driver else None,
+        "software.kernel_modules": plan.driver.modules if plan.driver else None,
         "acceptance.level": plan.acceptance_level.value,
         "network.egress": "closed",
         "front_door.nodes": (len(own.nodes) if own else 0) if door else None,

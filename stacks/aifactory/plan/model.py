@@ -151,6 +151,34 @@ class PowerPlan:
     it_kw: Derived[float | None]
     total_kw: Derived[float | None]
     contract_kw: float | None
+    cap_w_per_gpu: int | None
+    profile: str | None
+
+
+@dataclass(frozen=True)
+class RepositoryPlan:
+    """Where packages of one vendor come from. A `fingerprint` of None is a key that nobody has said: not trusted."""
+
+    name: str
+    url: str
+    layout: str
+    key_file: str | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class DriverPlan:
+    """NVIDIA's driver on every node with its GPUs; one full version, from which all that must be equal follows."""
+
+    branch: Derived[str]
+    version: Derived[str | None]
+    """None = the newest of the branch that the repository has."""
+    cuda_major: int | None
+    end_of_life: str | None
+    """ISO date; None where the maker names none."""
+    ended: bool
+    modules: str
+    """open | proprietary"""
 
 
 @dataclass(frozen=True)
@@ -170,7 +198,10 @@ class RegionPlan:
     ssh_bastion: str | None
     ssh_bastion_host_key: str | None
     node_container_engine: str
-    driver_branch: Derived[str | None]
+    driver: DriverPlan | None
+    """None where no pool has NVIDIA GPUs."""
+    repositories: tuple[RepositoryPlan, ...]
+    """Of the vendors of the region's GPUs and fabric; empty without GPUs."""
     pools: tuple[PoolPlan, ...]
     """The user's pools in file order, then `front` where the front door has own nodes."""
     fabric: FabricPlan

@@ -42,7 +42,7 @@ def region_power(pools: tuple[PoolPlan, ...], power: Power) -> PowerPlan:
         missing = ", ".join(sorted({p.shape for p in unknown}))
         rest = f"; the other nodes draw {known_w / 1000:,.1f} kW" if known_w else ""
         nothing: Derived[float | None] = Derived(None, f"the power of {missing} is not known{rest}")
-        return PowerPlan(nothing, nothing, power.contract_kw)
+        return PowerPlan(nothing, nothing, power.contract_kw, power.cap_w_per_gpu, power.profile)
     it_kw = round(known_w / 1000, 3)
     terms = " + ".join(f"{len(p.nodes)} × {p.node_power_w.value or 0:,} W" for p in pools)
     pue = f"× PUE {power.pue:g}" if power.pue != 1 else "PUE 1.0: cooling and losses of the site are not counted"
@@ -50,6 +50,8 @@ def region_power(pools: tuple[PoolPlan, ...], power: Power) -> PowerPlan:
         Derived(it_kw, terms),
         Derived(round(it_kw * power.pue, 3), f"{it_kw:,.1f} kW {pue}" if power.pue != 1 else pue),
         power.contract_kw,
+        power.cap_w_per_gpu,
+        power.profile,
     )
 
 

@@ -26,6 +26,7 @@ def table(plan: RegionPlan, explain: bool = False) -> str:
     """The plan as text of at most 100 columns; `explain` adds every derived value's reason and the defaults taken."""
     blocks = [_header(plan)]
     blocks += _section("pools", _columns(_pool_row(p) for p in plan.pools))
+    blocks += _section("driver", _driver(plan))
     blocks += _section("fabric", [_fabric(plan)])
     blocks += _section("storage", _columns(_storage_rows(plan)))
     blocks += _section("services", [line for s in plan.services for line in _service(s)])
@@ -106,6 +107,13 @@ def _span(names: Sequence[str]) -> str:
         return names[0]
     link = ", " if len(names) == 2 else " … "
     return f"{names[0]}{link}{names[-1].removeprefix(names[0][: names[0].rfind('-') + 1])}"
+
+
+def _driver(plan: RegionPlan) -> Iterator[str]:
+    driver = plan.driver
+    if driver:
+        version = driver.version.value or f"newest of {driver.branch.value}"
+        yield f"NVIDIA {version}, {driver.modules} kernel modules; branch {driver.branch.value}: {driver.branch.reason}"
 
 
 def _fabric(plan: RegionPlan) -> str:

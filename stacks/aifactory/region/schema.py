@@ -24,6 +24,10 @@ FORMS: Mapping[str, tuple[str, str]] = {
     r"^[A-Za-z0-9.*-]+:[0-9]{1,5}$": ("a host, a colon, a port", "registry.example.eu:443"),
     r"^secret:[a-z][a-z0-9_]*$": ("secret: and the name of an encrypted value", "secret:tls_key"),
     r"^[0-9a-f]{64}$": ("64 of 0-9 and a-f: printf %s KEY | sha256sum", ""),
+    r"^[0-9A-F]{40}$": ("40 of 0-9 and A-F: gpg --show-keys FILE", "EB693B3035CD5710E231E123A4B469963BF863CC"),
+    r"^https?://[^\s]+$": ("an http or https URL", "https://mirror.example.eu/nvidia"),
+    r"^[0-9]{3}(\.[0-9]{1,3}){1,2}$": ("a driver version in quotes", '"580.178.04"'),
+    r"^[a-z_]+$": ("lower-case letters and _", "max_q"),
     r"^[0-9]{12}$": ("twelve digits in quotes", '"123456789012"'),
     r"^/": ("a path from the root", "/datasets"),
 }

@@ -151,8 +151,26 @@ class Storage(Section):
     retention_days: int | None = field(None, change="in_place", doc="object: lock, days.", ge=1)
 
 
+class Repository(Section):
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = field(
+        change="rolling", doc="Root of the mirror; below it the layout is the vendor's."
+    )
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] | None = field(
+        None, change="rolling", doc="OpenPGP key that signs it, 40 hex digits; none = the vendor's own."
+    )
+
+
 class Software(Section):
     driver_branch: str | None = field(None, change="rolling", doc="Key of the drivers catalogue; none = LTS branch.")
+    driver_version: Annotated[str, Field(pattern=r"^[0-9]{3}(\.[0-9]{1,3}){1,2}$")] | None = field(
+        None, change="rolling", doc="Full driver version, quoted; none = newest of the branch in the catalogue."
+    )
+    kernel_modules: Literal["open", "proprietary"] = field(
+        "open", change="rolling", doc="Flavour of NVIDIA's kernel modules."
+    )
+    repositories: dict[str, Repository] = field(
+        {}, change="rolling", doc="Mirrors by key of the repositories catalogue; none = the vendor's own."
+    )
     cuda: str | None = field(None, change="rolling", doc="CUDA version, `major.minor`, quoted.")
     container_engine: Literal["podman", "docker"] = field(
         "podman", change="rolling", doc="Container engine on the nodes."
@@ -218,6 +236,9 @@ class Power(Section):
     contract_kw: float | None = field(None, change="in_place", doc="Contracted power, kW.", gt=0)
     pue: float = field(1.0, change="in_place", doc="Power usage effectiveness, ≥ 1.", ge=1)
     cap_w_per_gpu: int | None = field(None, change="in_place", doc="Power cap, W per GPU.", ge=50)
+    profile: str | None = field(
+        None, change="in_place", doc="Workload power profile of GPUs that have them, by its name.", pattern=r"^[a-z_]+$"
+    )
 
 
 class Waiver(Section):

@@ -128,9 +128,12 @@ def test_plan_defaults_taken_leaves_out_what_the_file_gives() -> None:
     assert dict(left.defaults_taken)["acceptance.level"] == "l1"
 
 
-def test_plan_driver_branch_only_with_nvidia_gpus() -> None:
-    assert build.plan(regions.example("local")).driver_branch.value is None
-    assert build.plan(regions.example("oslo-lab")).driver_branch.value == "580"
+def test_plan_driver_only_with_nvidia_gpus() -> None:
+    assert build.plan(regions.example("local")).driver is None
+    driver = build.plan(regions.example("oslo-lab")).driver
+    assert driver
+    assert driver.branch.value == "580"
+    assert (driver.version.value or "").startswith("580.")
 
 
 def test_plan_client_named_like_the_regions_own_is_refused() -> None:

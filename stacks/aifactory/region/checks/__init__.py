@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from aifactory.region.checks import catalogue, cloud, files, hosts, names, network, serving, storage
+from aifactory.region.checks import catalogue, cloud, files, hosts, names, network, serving, software, storage
 from aifactory.region.checks.finding import Finding
 from aifactory.region.spec import Region
 
@@ -47,9 +47,10 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("SPEC-052", serving.front_door),
     ("SPEC-053", serving.hostname),
     ("SPEC-054", serving.fabric),
-    ("SPEC-055", serving.driver),
+    ("SPEC-055", software.driver),
     ("SPEC-056", serving.power_cap),
     ("SPEC-057", cloud.state),
+    ("SPEC-058", software.gpu_software),
 )
 
 ONE_VALUE = frozenset(f"SPEC-{n:03d}" for n in (11, 12, 13, 14, 15, 16, 18, 31, 32, 33, 34, 36, 37, 39, 47, 53, 57))

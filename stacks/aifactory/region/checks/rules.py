@@ -61,6 +61,7 @@ MEANINGS: Mapping[str, str] = {
     "SPEC-055": "The driver drives the GPUs and carries the CUDA version.",
     "SPEC-056": "A power cap is below what the GPU draws anyway.",
     "SPEC-057": "State and secrets stand at URLs that the engine knows.",
+    "SPEC-058": "Driver version, kernel modules and package mirrors are ones that the GPUs can use.",
     # several regions
     "SPEC-060": "No two files have the same region name.",
     "SPEC-061": "Networks of local regions do not overlap.",

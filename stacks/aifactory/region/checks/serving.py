@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from aifactory import catalog
@@ -15,12 +14,11 @@ from aifactory.region.spec import Region, Service, StaticProvider
 
 AUTO = "auto"
 CPU = "cpu"
-CUDA = re.compile(r"[0-9]{1,2}\.[0-9]{1,2}")
 CARRIED = ("infiniband", "roce", "efa")
 """Fabrics that need cards of their own kind."""
 
 
-def _gpu(region: Region, pool_name: str) -> tuple[bool, Gpu | None]:
+def gpu_of(region: Region, pool_name: str) -> tuple[bool, Gpu | None]:
     """(whether the pool's shape is one of the provider's, the GPU of its nodes)."""
     pool = next((p for p in region.pools if p.name == pool_name), None)
     shape = catalog.shapes().get(pool.shape) if pool else None
@@ -33,7 +31,7 @@ def _served(region: Region) -> Iterator[tuple[Path, Service, Model, Gpu | None]]
     """Services whose model and pool the catalogue knows."""
     for i, service in enumerate(region.services):
         model = catalog.models().get(service.model)
-        known, gpu = _gpu(region, service.pool)
+        known, gpu = gpu_of(region, service.pool)
         if model and known:
             yield ("services", i), service, model, gpu
 
@@ -144,36 +142,13 @@ def fabric(region: Region) -> Iterator[Finding]:
             return
 
 
-def driver(region: Region) -> Iterator[Finding]:
-    """SPEC-055."""
-    branch, cuda = region.software.driver_branch, region.software.cuda
-    if cuda is not None and not CUDA.fullmatch(cuda):
-        message = f"{shown(cuda)} is not a CUDA version."
-        yield Finding(("software", "cuda"), message, allowed='major.minor in quotes: "13.0".')
-        cuda = None
-    row = catalog.drivers().get(branch) if branch is not None else None
-    if row is None:
-        return
-    for pool in region.pools:
-        _, gpu = _gpu(region, pool.name)
-        first = gpu.first_driver if gpu else None
-        if gpu and first and int(row.branch) < int(first.partition(".")[0]):
-            message = f"Branch {row.branch} is older than {gpu.name}, which pool {pool.name} has."
-            yield Finding(("software", "driver_branch"), message, allowed=f"{first.partition('.')[0]} or later.",
-                          list_command="aifactory catalog drivers")  # fmt: skip
-            break
-    if cuda and row.cuda and int(cuda.partition(".")[0]) > int(row.cuda.partition(".")[0]):
-        message = f"Branch {row.branch} carries CUDA {row.cuda}; a newer major version does not run on it."
-        yield Finding(("software", "cuda"), message, list_command="aifactory catalog drivers")
-
-
 def power_cap(region: Region) -> Iterator[Finding]:
     """SPEC-056."""
     cap = region.power.cap_w_per_gpu
     if cap is None:
         return
     for pool in region.pools:
-        _, gpu = _gpu(region, pool.name)
+        _, gpu = gpu_of(region, pool.name)
         if gpu and gpu.power_w is not None and cap > gpu.power_w:
             message = f"{gpu.name} draws at most {gpu.power_w} W: a cap of {cap} W does nothing."
             yield Finding(("power", "cap_w_per_gpu"), message, allowed=f"at most {gpu.power_w}.")
