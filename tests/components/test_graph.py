@@ -146,7 +146,7 @@ def test_graph_node_input_of_the_front_publishes_the_door(local: graph.Graph) ->
 
 def test_graph_layers_and_role_vars(local: graph.Graph) -> None:
     serve = local.of(tokens.HOST_CONFIGURATION)["serve"].inputs
-    assert serve["layers"] == ["host", "gpu", "fabric", "runtime"]
+    assert serve["layers"] == ["host", "fabric", "gpu", "runtime"]
     assert set(serve["role_vars"]) == set(serve["layers"])
     assert serve["role_vars"]["runtime"]["engine"] == "podman"
     front = local.of(tokens.HOST_CONFIGURATION)["front"].inputs

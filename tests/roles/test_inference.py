@@ -38,7 +38,7 @@ def engine_image() -> image.Image:
 def pair(site: Site, nodes: Callable[..., tuple[Node, ...]]) -> tuple[Node, ...]:
     """Two nodes on which the layers below have run."""
     made = nodes("ia", "ib")
-    play = Play("site.yml", "configuration", tuple(n.host for n in made), ("host", "gpu", "fabric", "runtime"))
+    play = Play("site.yml", "configuration", tuple(n.host for n in made), ("host", "fabric", "gpu", "runtime"))
     result = hosts_run.run_play(play, site.ssh, key=serving.KEY, progress=print)
     assert result.failed() == {}
     return made

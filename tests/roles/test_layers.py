@@ -1,4 +1,4 @@
-"""The layers host, gpu, fabric, runtime on real nodes.
+"""The layers host, fabric, gpu, runtime on real nodes.
 
 Real: everything (containers with systemd and sshd, apt against the distribution's mirror, ssh, ansible).
 """
@@ -18,7 +18,7 @@ from tests.roles.conftest import Node, Site
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
 KEY = b"t-key"
-LAYERS = ("host", "gpu", "fabric", "runtime")
+LAYERS = ("host", "fabric", "gpu", "runtime")
 SERVERS = {"host": {"journal_max_mib": 77}, "runtime": {"registries": ["registry.example.eu"]}}
 
 

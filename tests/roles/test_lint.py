@@ -27,7 +27,7 @@ def test_playbooks_are_clean(command: list[str], tmp_path: Path) -> None:
 
 
 def test_every_layer_has_playbook_role_and_specification() -> None:
-    for layer in ("host", "gpu", "fabric", "runtime"):
+    for layer in ("host", "fabric", "gpu", "runtime"):
         role = paths.PLAYBOOKS / "roles" / layer
         assert (paths.PLAYBOOKS / f"{layer}.yml").is_file()
         assert (role / "meta" / "argument_specs.yml").is_file()

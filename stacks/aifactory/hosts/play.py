@@ -11,7 +11,7 @@ from .fleet import FleetHost
 
 Status = Literal["converged", "changed", "failed", "unreachable", "aborted", "never_started"]
 
-LAYERS = ("host", "gpu", "fabric", "runtime", "inference", "front_door")
+LAYERS = ("host", "fabric", "gpu", "runtime", "inference", "front_door")
 """The layer words, in the order in which they are configured."""
 
 DONE: frozenset[Status] = frozenset({"converged", "changed"})

@@ -14,7 +14,8 @@ from aifactory.plan.lookup import refuse, row
 from aifactory.plan.model import Derived, NodePlan, PoolPlan
 from aifactory.region.spec import AwsProvider, LocalProvider, Region, StaticProvider
 
-SERVE_LAYERS = ("host", "gpu", "fabric", "runtime")
+SERVE_LAYERS = ("host", "fabric", "gpu", "runtime")
+"""In order: what the fabric needs stands before the driver is built against it."""
 FRONT_LAYERS = ("host",)
 
 DOOR_PORT = 443

@@ -25,7 +25,7 @@ from tests.provider.harness import CheckFailed, Engine
 from tests.roles.conftest import nodes, site  # noqa: F401 - fixtures
 from tests.unit.hosts.conftest import fleet_host
 
-LAYERS = ("host", "gpu", "fabric", "runtime")
+LAYERS = ("host", "fabric", "gpu", "runtime")
 
 
 class Hosts:
@@ -126,7 +126,7 @@ def test_changed_variable_runs_on_all_and_names_its_layer(engine: Engine, world:
     assert diff is not None
     assert diff.updates == ("role_vars", "digests.runtime")
     assert outputs.nodes is UNKNOWN
-    assert engine.lines.log[-1] == "would configure host, gpu, fabric, runtime (changed: runtime) on a, b, c"
+    assert engine.lines.log[-1] == "would configure host, fabric, gpu, runtime (changed: runtime) on a, b, c"
     assert len(world.runs) == 1
     engine.up(changed)
     assert world.runs[1:] == [("a", "b", "c")]
@@ -233,14 +233,14 @@ def test_preview_of_a_create_says_what_would_run_and_runs_nothing(engine: Engine
     assert diff is None
     assert outputs.nodes is UNKNOWN
     assert set(outputs.digests) == set(LAYERS)
-    assert engine.lines.log == ["would configure host, gpu, fabric, runtime on a, b, c"]
+    assert engine.lines.log == ["would configure host, fabric, gpu, runtime on a, b, c"]
     assert world.runs == []
 
 
 def test_preview_with_hosts_not_made_yet_knows_the_digests(engine: Engine) -> None:
     _, outputs = engine.preview(inputs() | {"hosts": UNKNOWN, "ssh_private_key": UNKNOWN})
     assert set(outputs.digests) == set(LAYERS)
-    assert engine.lines.log == ["would configure host, gpu, fabric, runtime on hosts that are not made yet"]
+    assert engine.lines.log == ["would configure host, fabric, gpu, runtime on hosts that are not made yet"]
 
 
 def test_preview_with_an_unknown_variable_says_so(engine: Engine) -> None:

@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_named_and_never_shown(role: str, given: dict[str, 
     assert "secret-value" not in str(caught.value)
 
 
-@pytest.mark.parametrize("role", ["host", "gpu", "fabric", "runtime"])
+@pytest.mark.parametrize("role", ["host", "fabric", "gpu", "runtime"])
 def test_every_layer_works_without_variables(role: str) -> None:
     """A role without required keys: a pool can be configured before anybody tuned anything."""
     assert role_input.complete(role, {})

@@ -1,4 +1,4 @@
-"""Templates of host, gpu, fabric, runtime → golden files. Real: Ansible's templating, strict about what is undefined.
+"""Templates of host, fabric, gpu, runtime → golden files. Real: Ansible's templating, strict about what is undefined.
 
 Accept new output: `UPDATE_GOLDEN=1 pytest tests/unit/hosts/test_templates.py`, then read the diff.
 """
@@ -15,7 +15,7 @@ from aifactory import paths
 from aifactory.hosts import role_input
 
 GOLDEN = Path(__file__).parent / "golden"
-LAYERS = ("host", "gpu", "fabric", "runtime")
+LAYERS = ("host", "fabric", "gpu", "runtime")
 WITHOUT_COMMENTS = (".json.j2",)
 """Formats in which no line can say who wrote the file."""
 

@@ -1,4 +1,4 @@
-"""`host:Configuration`: the layers of a pool (host, gpu, fabric, runtime), configured by Ansible."""
+"""`host:Configuration`: the layers of a pool (host, fabric, gpu, runtime), configured by Ansible."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKER = "configuration"
 @dataclass(frozen=True, kw_only=True)
 class ConfigurationInputs(PlayInputs):
     pool: str = prop(doc="Pool the hosts belong to.")
-    layers: tuple[str, ...] = prop(doc="Layers to configure, in order: host, gpu, fabric, runtime.")
+    layers: tuple[str, ...] = prop(doc="Layers to configure, in order: host, fabric, gpu, runtime.")
     role_vars: dict[str, Any] = prop(doc="For each layer, the dict its role takes.", default_factory=dict)
 
 
