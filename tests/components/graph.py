@@ -126,7 +126,7 @@ def _answer(args: mocks.MockResourceArgs) -> Mapping[str, Any]:
         return run
     if args.typ in (tokens.LOCAL_NODE_POOL, tokens.STATIC_NODE_POOL):
         nodes = args.inputs.get("nodes") or args.inputs["hosts"]
-        return {"hosts": [_host(args, node) for node in nodes], "nonce": "n"}
+        return {"hosts": [_host(args, node) for node in nodes], "run_id": f"nodes-{args.name}", "nonce": "n"}
     if args.typ == tokens.SERVICE_SERVICE:
         servers = [{"node": r["node"], "address": "10.0.0.1", "port": r["port"]} for r in args.inputs["replicas"]]
         return {**run, "endpoints": servers}

@@ -18,6 +18,7 @@ from aifactory.components.resources import (
     Keys,
     LocalNetwork,
     LocalNodeImage,
+    NodePool,
     Service,
 )
 from aifactory.components.serving import Serving, together
@@ -65,7 +66,8 @@ class Region(pulumi.ComponentResource):
 
     def _acceptance(self, plan: RegionPlan, keys: Keys, hosts: Hosts) -> Acceptance:
         own_ca = plan.front_door is not None and plan.front_door.own_ca
-        ran: list[Configuration | Service | FrontDoor] = [pool.configuration for pool in self.pools.values()]
+        ran: list[NodePool | Configuration | Service | FrontDoor] = [pool.nodes for pool in self.pools.values()]
+        ran += [pool.configuration for pool in self.pools.values()]
         if self.serving:
             ran += [*self.serving.services.values(), self.serving.front_door]
         return Acceptance(

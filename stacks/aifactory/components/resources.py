@@ -90,6 +90,7 @@ class NodePool(_Resource):
     """A pool of any provider: what follows sees its hosts and nothing else."""
 
     hosts: Output[Sequence[Data]]
+    run_id: Output[str]
     nonce: Output[str]
 
 

@@ -154,14 +154,19 @@ def test_up_removed_node_is_made_again_with_its_address_and_port(ground: Ground,
 
 
 def test_up_sleeping_node_runs_again_as_itself(ground: Ground, pool: Engine) -> None:
-    before = pool.up(ground.values(1)).outputs.hosts
+    first = pool.up(ground.values(1)).outputs
+    before, runs = first.hosts, {first.run_id}
     name = before[0].name
     ssh(ground, before[0], "touch /var/tmp/mine")
     for how in (ground.podman.stop, ground.podman.pause, lambda name: ground.podman.run("kill", name)):
         how(name)
-        assert pool.up(ground.values(1)).outputs.hosts == before
+        assert pool.preview(ground.values(1))[1].run_id is UNKNOWN
+        after = pool.up(ground.values(1)).outputs
+        assert after.hosts == before
+        runs.add(after.run_id)
         assert ssh(ground, before[0], "ls /var/tmp/mine").returncode == 0
     assert pool.operations == ["create", "update", "update", "update"]
+    assert len(runs) == 4, "acceptance asks again only because of a new run"
 
 
 def test_node_restarted_by_hand_keeps_its_identity(ground: Ground, pool: Engine) -> None:

@@ -145,6 +145,6 @@ def _resumed(ground: Ground, before: dict[str, str]) -> Engine:
     from tests.provider.harness import State
 
     journal = Journal(ground.region, token)
-    engine.state = State(f"{ground.region}-serve", values, NodePoolOutputs((), journal.nonce))
+    engine.state = State(f"{ground.region}-serve", values, NodePoolOutputs((), "run", journal.nonce))
     assert before
     return engine

@@ -146,10 +146,12 @@ def test_up_unchanged_opens_no_connection(lab: Lab, pool: Engine, logins: list[s
 
 
 def test_up_added_host_is_the_only_one_asked(lab: Lab, pool: Engine, logins: list[str]) -> None:
-    pool.up(lab.values(lab.host(0)))
+    run = pool.up(lab.values(lab.host(0))).outputs.run_id
     logins.clear()
-    hosts = pool.up(lab.values(lab.host(0, labels={"rack": "r9"}), lab.host(1))).outputs.hosts
+    outputs = pool.up(lab.values(lab.host(0, labels={"rack": "r9"}), lab.host(1))).outputs
+    hosts = outputs.hosts
     assert logins == ["b200-01"]
+    assert outputs.run_id != run
     assert hosts[0].labels == {"rack": "r9"}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from aifactory import naming
 from aifactory.hosts.fleet import FleetHost
 from aifactory.hosts.play import SshAccess
+from aifactory.provider import identity
 from aifactory.provider.journal import Journal
 from aifactory.provider.local import driver, labels, pool_types, reach
 from aifactory.provider.local.driver import ContainerEngine
@@ -53,7 +54,7 @@ class NodePool(Resource[NodePoolInputs, NodePoolOutputs]):
     def preview(self, ctx: Context, news: NodePoolInputs, outs: NodePoolOutputs | None) -> NodePoolOutputs:
         """Hosts that stay are known, those that will be made are not."""
         if outs is None:
-            return NodePoolOutputs(UNKNOWN, UNKNOWN)
+            return NodePoolOutputs(UNKNOWN, UNKNOWN, UNKNOWN)
         gang = Gang(ctx, _engine(news.engine), news, Journal(news.region, news.token))
         there, known = _asked(gang.look), {host.name: host for host in outs.hosts}
         hosts: list[Any] = []
@@ -64,7 +65,7 @@ class NodePool(Resource[NodePoolInputs, NodePoolOutputs]):
                 hosts.append(pool_types.fleet_host(news, node, container, ctx.urn))
             else:
                 hosts.append(UNKNOWN)
-        return replace(outs, hosts=tuple(hosts))
+        return replace(outs, hosts=tuple(hosts), run_id=UNKNOWN)
 
     def create(self, ctx: Context, news: NodePoolInputs) -> tuple[str, NodePoolOutputs]:
         """Refused when not one node could be made; HalfMade when some exist, with a reason a node."""
@@ -139,7 +140,7 @@ class _Converge:
         except (Cancelled, EngineError) as error:
             reasons = [str(error)]
         hosts = _hosts(self.ctx, self.news, _asked(self.gang.look))
-        outputs = NodePoolOutputs(hosts, self.journal.nonce)
+        outputs = NodePoolOutputs(hosts, identity.new_nonce(), self.journal.nonce)
         if reasons and not hosts:
             raise Refused("\n".join(reasons))
         if reasons:

@@ -57,6 +57,7 @@ class NodePoolInputs:
 @dataclass(frozen=True)
 class NodePoolOutputs:
     hosts: tuple[FleetHost, ...] = prop(doc="The nodes that exist, in rank order.")
+    run_id: str = prop(doc="Last run that made, started or asked a node: what was proved before it is proved anew.")
     nonce: str = prop(doc="Fence of delete and update.")
 
 

@@ -61,6 +61,7 @@ class StaticPoolInputs:
 @dataclass(frozen=True)
 class StaticPoolOutputs:
     hosts: tuple[FleetHost, ...] = prop(doc="Hosts that let us in, in rank order.")
+    run_id: str = prop(doc="Last run that took hosts in: what was proved before it is proved anew.")
     nonce: str = prop(doc="Changes with every create.")
 
 
@@ -95,8 +96,8 @@ class NodePool(Resource[StaticPoolInputs, StaticPoolOutputs]):
     def preview(self, ctx: Context, news: StaticPoolInputs, outs: StaticPoolOutputs | None) -> StaticPoolOutputs:
         """The hosts are known beforehand: they exist."""
         if UNKNOWN in (news.hosts, news.user, news.shape):
-            return StaticPoolOutputs(UNKNOWN, UNKNOWN)
-        return StaticPoolOutputs(_fleet(ctx, news), outs.nonce if outs else UNKNOWN)
+            return StaticPoolOutputs(UNKNOWN, UNKNOWN, UNKNOWN)
+        return StaticPoolOutputs(_fleet(ctx, news), UNKNOWN, outs.nonce if outs else UNKNOWN)
 
     def create(self, ctx: Context, news: StaticPoolInputs) -> tuple[str, StaticPoolOutputs]:
         id = f"{news.region}-{news.pool}"
@@ -134,7 +135,7 @@ def _take_in(
             raise Refused(str(error)) from error
         except Cancelled as stop:
             reasons = {host.name: f"{stop}: {host.name} was not asked" for host in unknown}
-    outputs = StaticPoolOutputs(tuple(host for host in fleet if host.name not in reasons), nonce)
+    outputs = StaticPoolOutputs(tuple(host for host in fleet if host.name not in reasons), identity.new_nonce(), nonce)
     if reasons:
         raise HalfMade(id, outputs, [reasons[host.name] for host in fleet if host.name in reasons])
     return outputs
