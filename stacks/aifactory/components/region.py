@@ -81,7 +81,8 @@ class Region(pulumi.ComponentResource):
             services=services(plan),
             units=units.of(plan),
             level=plan.acceptance_level.value,
-            after=[resource.run_id for resource in ran],
+            # a state that an older version wrote has no such output
+            after=[resource.run_id.apply(lambda known: known or "") for resource in ran],
             opts=ResourceOptions(parent=self),
         )
 
