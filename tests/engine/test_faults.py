@@ -67,6 +67,22 @@ def test_stopped_once_keeps_what_exists_and_leaves_no_process_or_lock(project: P
     assert project.made()["slow"] == {"made": 2, "ready": True}
 
 
+def test_destroy_stopped_between_two_steps_is_stopped_and_the_next_one_ends_it(project: Project) -> None:
+    """Nothing failed then, so the engine itself says that it succeeded."""
+    project.want({"first": {}, "last": {"after": ["first"], "delete_s": 3}})
+    assert project.stack.up().ok
+    process = project.start("destroy")
+    wait_for((project.things / "deleting").exists)
+
+    os.kill(process.pid, signal.SIGTERM)
+
+    assert answer(process)["exit"] == int(Exit.TERMINATED)
+    assert list(project.made()) == ["first"], "stopped before this one"
+    assert project.stack.destroy().ok
+    assert project.made() == {}
+    project.stack.remove()
+
+
 def test_stopped_twice_ends_at_once_and_the_next_up_goes_on(project: Project) -> None:
     project.want({"slow": {"seconds": SLOW, "deaf": True}})
     process = project.start("up")

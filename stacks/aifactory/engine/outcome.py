@@ -146,7 +146,7 @@ def split_reasons(message: str) -> list[str]:
 
 
 def _exit(code: int, stopped: signal.Signals | None, failures: tuple[Failure, ...]) -> Exit:
-    if stopped is not None and code != 0:
+    if stopped is not None:  # with code 0 too: an engine stopped between two steps says that it succeeded
         return Exit.INTERRUPTED if stopped == signal.SIGINT else Exit.TERMINATED
     if code == 0:
         return Exit.OK
