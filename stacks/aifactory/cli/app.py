@@ -170,7 +170,11 @@ def verify(region: RegionArg, json_: Json = False) -> None:
 
 
 @app.command(rich_help_panel="Use", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def ssh(ctx: typer.Context, region: RegionArg, node: Annotated[str, typer.Argument(help="Node name.")]) -> None:
+def ssh(
+    ctx: typer.Context,
+    region: RegionArg,
+    node: Annotated[str, typer.Argument(help="Node name; none = they are listed.")] = "",
+) -> None:
     """Open a shell on a node, host key checked; words after the name run as a command."""
     from aifactory.cli import use
 
@@ -193,7 +197,7 @@ def logs(
 def catalog(
     table: Annotated[
         str, typer.Argument(help="shapes, gpus, models, drivers, engines, clouds, countries, regimes or versions.")
-    ],
+    ] = "",
     provider: Annotated[str | None, typer.Option(help="shapes: only those of this provider.")] = None,
     json_: Json = False,
 ) -> None:

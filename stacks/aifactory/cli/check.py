@@ -77,13 +77,9 @@ def catalog(table: str, *, provider: str | None, as_json: bool) -> None:
         "versions": data.versions,
     }
     if table not in tables:
+        wrong = f"`{table}` is not a table of the catalogue." if table else "Which table?"
         near = suggest.nearest(table, tuple(tables))
-        raise fail(
-            "CLI-007",
-            f"`{table}` is not a table of the catalogue.",
-            code=Exit.BAD_INPUT,
-            fix=f"one of {', '.join(tables)}" + (f"; nearest: {near[0]}" if near else ""),
-        )
+        raise ProblemError([Problem("CLI-007", wrong, nearest=near, allowed=", ".join(tables))])
     rows: list[Any] = list(tables[table]().values())
     if provider is not None:
         rows = [r for r in rows if provider in getattr(r, "providers", (provider,))]

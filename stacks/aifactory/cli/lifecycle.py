@@ -137,6 +137,8 @@ def _changes(outcome: Outcome, *, would: bool) -> str:
 
 
 def _print_summary(region: str, outcome: Outcome, seconds: float) -> None:
+    from aifactory.provider import tokens
+
     made = {k: v for k, v in outcome.changes.items() if k not in {"same", "read"} and v}
     hosts = ((outcome.outputs.get("fleet") or {}).get("hosts")) or []
     print(f"\nRegion {region} stands: {_counted(len(hosts), 'node')}, {seconds:.1f} s.")
@@ -147,7 +149,9 @@ def _print_summary(region: str, outcome: Outcome, seconds: float) -> None:
     verdicts = outcome.outputs.get("verdicts") or []
     if verdicts:
         proved = sum(v.get("verdict") == "pass" for v in verdicts)
-        print(f"  {proved} of {len(verdicts)} checks proved")
+        anew = any(change.type == tokens.SERVICE_ACCEPTANCE for change in outcome.changed)
+        earlier = f" when it last changed; to prove it now: aifactory verify {region}"
+        print(f"  {proved} of {len(verdicts)} checks proved{'' if anew else earlier}")
     services = outcome.outputs.get("services") or []
     if endpoint := outcome.outputs.get("endpoint"):
         print(f"  endpoint  {endpoint}")

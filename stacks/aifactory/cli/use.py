@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aifactory.cli import output, regions
-from aifactory.errors import Exit, ProblemError, fail
+from aifactory.errors import Exit, Problem, ProblemError, fail
 from aifactory.hosts.fleet import FleetHost
 
 
@@ -103,6 +103,7 @@ def status(name: str, *, as_json: bool) -> None:
         )
     if region.verdicts:
         print("\n" + verdict_table(region.verdicts))
+        print(f"\nVerdicts are of the last `up` that changed something. To prove it now: aifactory verify {name}")
 
 
 def verdict_table(verdicts: Any) -> str:
@@ -183,15 +184,14 @@ def verify(name: str, *, as_json: bool) -> None:
 
 
 def _host(region: Standing, node: str) -> FleetHost:
+    from aifactory.catalog.suggest import nearest
+
     for host in region.hosts:
         if host.name == node:
             return host
-    names = ", ".join(h.name for h in region.hosts)
-    raise ProblemError(
-        fail(
-            "CLI-014", f"`{node}` is not a node of {region.name}.", code=Exit.BAD_INPUT, fix=f"one of {names}"
-        ).problems
-    )
+    names = [h.name for h in region.hosts]
+    wrong = f"`{node}` is not a node of {region.name}." if node else "Which node?"
+    raise ProblemError([Problem("CLI-014", wrong, nearest=nearest(node, names), allowed=", ".join(names))])
 
 
 def ssh(name: str, node: str, command: list[str]) -> None:

@@ -41,9 +41,12 @@ def execute(
 
 @contextmanager
 def session(host: FleetHost, ssh: SshAccess) -> Iterator[list[str]]:
-    """argv of an interactive ssh to the host, host key checked; append a command or nothing. Good inside the block."""
+    """argv of an interactive ssh to the host, host key checked; append a command or nothing. Good inside the block.
+
+    A shell gets a terminal, a command none, as with plain ssh.
+    """
     with private_dir() as folder:
-        yield ["ssh", "-F", str(ssh_config.write(folder, (host,), ssh)), host.name]
+        yield ["ssh", "-F", str(ssh_config.write(folder, (host,), ssh)), "-o", "RequestTTY=auto", host.name]
 
 
 def read_markers(

@@ -114,7 +114,8 @@ def test_catalog_prints_rows_and_refuses_an_unknown_table(regions: Path) -> None
     assert "local-cpu" in run(regions, "catalog", "shapes", "--provider", "local").stdout
     done = run(regions, "catalog", "shape")
     assert done.returncode == 2
-    assert "shapes" in done.stderr
+    assert "Nearest: shapes." in done.stderr
+    assert "Which table?" in run(regions, "catalog").stderr
 
 
 def test_status_of_a_region_that_never_came_up_says_so(regions: Path) -> None:

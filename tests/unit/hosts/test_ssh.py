@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aifactory.errors import ProblemError
-from aifactory.hosts import ssh
+from aifactory.hosts import remote, ssh
 from aifactory.hosts.play import SshAccess
 
 from .conftest import HOST_KEY, fleet_host
@@ -52,6 +52,12 @@ def test_key_of_the_user_is_used_where_it_lies(tmp_path: Path) -> None:
 def test_missing_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProblemError, match=r"no-such-key does not exist"):
         ssh.write(tmp_path, [fleet_host()], SshAccess(private_key_path=str(tmp_path / "no-such-key")))
+
+
+def test_a_shell_for_a_person_gets_a_terminal() -> None:
+    with remote.session(fleet_host(), SshAccess(private_key=KEY)) as argv:
+        done = subprocess.run([argv[0], "-G", *argv[1:]], capture_output=True, text=True, check=True)
+    assert "requesttty auto" in done.stdout.splitlines()
 
 
 def test_bastion_is_checked_too(tmp_path: Path) -> None:
