@@ -3,7 +3,7 @@
 Standard library only and no import of the project: the simulated node carries this file (`load` alone reads YAML).
 Beside the keys of the format a GPU or NIC may have `path` (bridges from the root port down), `current_width`,
 `current_speed`, `rev`, `bar_gib`, `slot_speed`, a NIC also `state`; the description may have `acs` (bridges that
-redirect). `with_faults` sets them.
+redirect) and `fabric` (where the region file would name another than the shape's). `with_faults` sets some of them.
 """
 
 from __future__ import annotations
