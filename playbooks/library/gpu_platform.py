@@ -55,10 +55,11 @@ EXAMPLES = r"""
 - name: Look at the GPUs
   gpu_platform:
     expected:
-      gpus_per_node: 8
-      platform: {key: h100-sxm, name: H100 SXM5 80GB, pci_ids: ["10de:2330"], pcie_gt_s: 32, pcie_width: 16}
-      nics: {count: 8, gbit_s: 400, kind: infiniband}
-      known: [{pci_id: "10de:2330", key: h100-sxm, name: H100 SXM5 80GB}]
+      gpus_per_node: "{{ gpu.gpus_per_node }}"
+      platform: "{{ gpu.platform }}"
+      nics: "{{ gpu.nics }}"
+      known: "{{ gpu.known }}"
+    unsigned_modules: true
   register: __gpu_platform
 """
 
