@@ -115,6 +115,10 @@ left_out:
   description: Other RDMA devices, name to reason.
   type: dict
   returned: success
+names:
+  description: RDMA devices that are named by the kernel in the order found, name to PCI address.
+  type: dict
+  returned: success
 gid_index:
   description: RoCE v2 IPv4 index that is the same on every compute card; null elsewhere.
   type: int
@@ -218,6 +222,7 @@ def compose(asked, hcas, gpus, netdevs):
         "text": text(asked, lines),
         "cards": [{key: card[key] for key in CARD_KEYS} for card in chosen],
         "left_out": left_out,
+        "names": {h["hca"]: h["bdf"] for h in hcas if not h["virtual_function"] and h["vendor"] != EFA_VENDOR},
         "gid_index": index,
         "socket": interface,
         "environment": {s["name"]: s["value"] for s in asked["environment"]},
