@@ -33,6 +33,8 @@ DNF = ["dnf", "--assumeyes", "--quiet", "--setopt=install_weak_deps=False", "--s
 
 ARCHITECTURES = {"x86_64": ("x86_64", "amd64"), "aarch64": ("sbsa", "arm64")}
 """Machine → folder in NVIDIA's repositories, name in Debian's."""
+KEY_NAMES = ("3bf863cc.pub", "8793F200.pub", "D42D0685.pub", "CDF6BA43.pub")
+"""What NVIDIA calls the key's file; a mirror that signs anew keeps the name. The name proves nothing."""
 SUPPORTED = "Debian 12 or 13, Ubuntu 22.04 or 24.04, a RHEL 9 or 10 family system, or Amazon Linux 2023"
 RHEL_FAMILY = ("rhel", "rocky", "almalinux", "ol", "centos")
 
@@ -110,12 +112,14 @@ class Repository:
         return found
 
     def key_urls(self):
-        """Where the key may lie. NVIDIA names it after its last 8 digits, lower case for deb, upper case for rpm."""
+        """Where the key may lie. Vendors name it after its last 8 digits, some in lower case and some in upper case."""
         if self.key_file.startswith("/"):
             return [self.root + self.distro.fill(self.key_file)]
         short = self.fingerprint[-8:]
-        names = [self.distro.fill(self.key_file)] if self.key_file else [f"{short.lower()}.pub", f"{short}.pub"]
-        return [self.url + name for name in names]
+        names = (
+            [self.distro.fill(self.key_file)] if self.key_file else [f"{short.lower()}.pub", f"{short}.pub", *KEY_NAMES]
+        )
+        return [self.url + name for name in dict.fromkeys(names)]
 
     def source_text(self):
         if self.distro.family == "apt":
@@ -218,7 +222,7 @@ class Repository:
         return key if key and primary_fingerprints(key) == [self.fingerprint] else None
 
     def _fetched_key(self):
-        tried = []
+        tried, others = [], []
         for url in self.key_urls():
             try:
                 with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as answer:  # noqa: S310
@@ -229,12 +233,17 @@ class Repository:
                 continue
             if found == [self.fingerprint]:
                 return key
+            others.append(f"{url} holds key {' and '.join(found) or 'none'}")
+        if others:
             raise Refused(
-                f"repository {self.name}: {url} holds key {' and '.join(found) or 'none'}, wanted {self.fingerprint}. "
-                "Nothing from it is trusted: ask whoever runs the repository, and change the fingerprint only when the "
-                "vendor has published the new one"
+                f"repository {self.name}: {', '.join(others)}; wanted is {self.fingerprint} alone. Nothing from it is "
+                "trusted: ask whoever runs the repository, and change the fingerprint only when the vendor has "
+                "published the new one"
             )
-        raise Refused(f"repository {self.name}: its signing key cannot be read ({'; '.join(tried)})")
+        raise Refused(
+            f"repository {self.name} ({self.url}): its signing key cannot be read, so nothing from it is trusted "
+            f"({'; '.join(tried[:2])}). Check the address and the way to it from the node, then run again"
+        )
 
 
 def dearmored(data):
