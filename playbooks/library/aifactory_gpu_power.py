@@ -81,7 +81,8 @@ notes:
   elements: str
   returned: always
 reboot_reasons:
-  description: What a reboot would mend; also left in /etc/aifactory/reboot.d/gpu-kernel-line.json.
+  description: What a reboot would mend. The play C(reboot) finds it out again, by the checks that are left in
+    /etc/aifactory/reboot.d/gpu-kernel-line.json.
   type: list
   elements: str
   returned: always
@@ -395,7 +396,8 @@ class Tuning:
         self.enable(UNIT)
         if waits or (self.check and before is None):
             return
-        if before != text or self.show(UNIT)["ActiveState"] != "active" or self.is_off(number):
+        is_off = self.is_off(number) or self.other_governors(governor)
+        if before != text or self.show(UNIT)["ActiveState"] != "active" or is_off:
             self.restart(UNIT)
 
     def default_limits(self):
@@ -443,12 +445,14 @@ class Tuning:
         if not governor:
             self.notes.append("the CPUs have no frequency governor to set") if self.params["governor"] else None
             return
-        if not self.check and self.booted:
-            bad = sorted(
-                {(self.read_path(path) or "").strip() for path in glob.glob(self.path(GOVERNORS))} - {governor}
-            )
+        if not self.check and self.booted and not self.params["waits"]:
+            bad = self.other_governors(governor)
             if bad:
                 self.faults.append(f"GOVERNOR: CPUs run with {', '.join(bad)}, wanted: {governor}; see `{UNIT}`'s log")
+
+    def other_governors(self, governor):
+        found = {(self.read_path(path) or "").strip() for path in glob.glob(self.path(GOVERNORS))}
+        return sorted(found - {governor}) if governor else []
 
     def sysctl(self):
         wanted = {}
@@ -492,7 +496,8 @@ class Tuning:
             return
         for entry in missing_arguments(self.read("proc/cmdline") or "", wanted):
             self.reasons.append(f"kernel argument {entry['argument']} is not in force yet: {entry['reason']}")
-        self.put(REBOOT, json.dumps({"reasons": self.reasons}, indent=2) + "\n" if self.reasons else None)
+        checks = [{"kind": "argument", **entry} for entry in wanted]
+        self.put(REBOOT, json.dumps(checks, indent=2) + "\n" if checks else None)
 
     def grub(self, arguments):
         config = "boot/grub/grub.cfg"
@@ -623,7 +628,7 @@ def main():
     after = "".join(f"{change}\n" for change in node.changes)
     module.exit_json(
         changed=bool(node.changes), diff={"before": "", "after": after} if after else {},
-        power=node.power, notes=node.notes, reboot_reasons=node.reasons,
+        msg="; ".join([*node.notes, *node.reasons]), power=node.power, notes=node.notes, reboot_reasons=node.reasons,
     )  # fmt: skip
 
 

@@ -34,10 +34,15 @@ options:
     type: bool
     default: false
   imex_nodes:
-    description: Addresses of all nodes that share the NVLink domain, in any order.
+    description: Addresses of the nodes that share the NVLink domain, in any order.
     type: list
     elements: str
     default: []
+  imex_complete:
+    description: Whether O(imex_nodes) is all of them. Where it is not (a run on some nodes of a rack), the addresses
+      that are in the node's file already stay in it.
+    type: bool
+    default: false
 author: aifactory
 """
 
@@ -49,6 +54,7 @@ EXAMPLES = r"""
     version: "{{ gpu.driver.version }}"
     imex_enabled: "{{ gpu.imex.enabled }}"
     imex_nodes: [10.0.0.11, 10.0.0.12]
+    imex_complete: true
   register: __gpu_nvlink
 """
 
@@ -207,6 +213,19 @@ def upstream(version):
 def nodes_file(addresses):
     """The nodes file: every address once, in numeric order, so that it is the same on every node."""
     return "".join(f"{address}\n" for address in sorted(set(addresses), key=address_order))
+
+
+def known_nodes(text):
+    """Addresses in a nodes file, without what the package has put there as an example."""
+    found = []
+    for line in (text or "").splitlines():
+        try:
+            address = ipaddress.ip_address(line.strip())
+        except ValueError:
+            continue
+        if not address.is_unspecified:
+            found.append(line.strip())
+    return found
 
 
 def address_order(address):
@@ -392,6 +411,8 @@ class Services:
         self.machine = params["found"].get("arch") or os.uname().machine
         self.booted = os.path.isdir("/run/systemd/system")
         self.changes, self.notes, self.waits = [], [], ""
+        known = [] if params["imex_complete"] else known_nodes(read(IMEX_NODES))
+        self.nodes = nodes_file([*params["imex_nodes"], *known])
 
     def converge(self):
         """What the module returns. Raises NvlinkError; what is done stays done, the next run goes on."""
@@ -533,7 +554,7 @@ class Services:
                     raise NvlinkError(f"{path} is missing though its package is installed; reinstall the package")
                 self.put(path, with_keys(text or "", KEYS[path]))
         if "imex" in services:
-            self.put(IMEX_NODES, nodes_file(self.params["imex_nodes"]))
+            self.put(IMEX_NODES, self.nodes)
         overridden = False
         for unit, service in ((FABRIC_MANAGER, "fabric_manager"), (IMEX, "imex")):
             if service in services:
@@ -596,7 +617,7 @@ class Services:
 
     def imex_file(self):
         """What is in the nodes file now: something else on the node may have written it (a scheduler's prolog)."""
-        text = nodes_file(self.params["imex_nodes"]) if self.check else read(IMEX_NODES) or ""
+        text = self.nodes if self.check else read(IMEX_NODES) or ""
         return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "nodes": text.split()}
 
 
@@ -619,6 +640,7 @@ def main():
             "version": {"type": "str", "default": ""},
             "imex_enabled": {"type": "bool", "default": False},
             "imex_nodes": {"type": "list", "elements": "str", "default": []},
+            "imex_complete": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -628,7 +650,10 @@ def main():
     except NvlinkError as error:
         module.fail_json(msg=str(error), changed=bool(node.changes) and not module.check_mode)
     after = "".join(f"{change}\n" for change in node.changes)
-    module.exit_json(changed=bool(node.changes), diff={"before": "", "after": after} if after else {}, **result)
+    told = "; ".join([*result["notes"], result["waits"]]).strip("; ")
+    module.exit_json(
+        changed=bool(node.changes), diff={"before": "", "after": after} if after else {}, msg=told, **result
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

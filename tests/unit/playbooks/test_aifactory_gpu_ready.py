@@ -301,7 +301,8 @@ class Commands:
     """Answers of the commands by their first two words, one after the other; the last one stays."""
 
     def __init__(self, **answers: list[tuple[int | None, str]]) -> None:
-        self.answers, self.asked = answers, []
+        self.answers = answers
+        self.asked: list[str] = []
 
     def __call__(self, command: list[str], timeout_s: float) -> tuple[int | None, str]:
         key = {"-q": "smi", "nvlink": "links", "-N": "imex", "-c": "cuda"}[command[1]]

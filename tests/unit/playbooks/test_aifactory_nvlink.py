@@ -117,6 +117,10 @@ def test_nodes_file_is_the_same_whatever_the_order() -> None:
     assert nvlink.nodes_file(reversed(addresses)) == nvlink.nodes_file(addresses)
 
 
+def test_known_nodes_are_addresses_and_not_examples() -> None:
+    assert nvlink.known_nodes("# nodes\n0.0.0.0\n10.0.0.7\n\nfd00::1\n<address>\n") == ["10.0.0.7", "fd00::1"]
+
+
 def test_with_keys_sets_in_place_and_appends_and_keeps_the_rest() -> None:
     text = nvlink.with_keys(FM_CONFIG, {"FABRIC_MODE": "0", "NEW": "1"})
     assert text == "#\tDescription: mode\nLOG_LEVEL=4\nFABRIC_MODE=0\nFABRIC_MODE_RESTART=0\nNEW=1\n"
