@@ -5,6 +5,7 @@ Real: the Pulumi engine and its file backend. Tiny: the provider (see engine_pro
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import pytest
@@ -150,6 +151,18 @@ def test_a_wrong_passphrase_is_said_in_plain_words(project: Project) -> None:
     with pytest.raises(ProblemError, match="is not the one that region t-engine was made with") as caught:
         project.stack.up()
     assert caught.value.code == Exit.PREFLIGHT
+
+
+def test_a_damaged_state_names_the_copy_that_mends_it(project: Project) -> None:
+    project.want({"a": {}, "b": {"after": ["a"]}})
+    project.stack.up()
+    (file,) = (project.home / "state").rglob(f"{NAME}.json.zst")
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(ProblemError, match="ENG-008") as caught:
+        project.stack.up()
+    assert f"cp {file}.bak {file}" in (caught.value.problems[0].fix or "")
+    shutil.copy(f"{file}.bak", file)
+    assert project.stack.up().ok
 
 
 def test_a_lost_passphrase_is_never_replaced_by_a_new_one(project: Project) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aifactory import __version__
-from aifactory.errors import Exit, ProblemError, render_json, render_sarif, render_text
+from aifactory.errors import Exit, ProblemError, fail, render_json, render_sarif, render_text
 
 EXIT_CODES = (
     "Exit codes: 0 ok · 2 bad input · 3 preflight refused · 4 a host or a service failed · "
@@ -239,6 +239,30 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(int(Exit.OK))
+    except OSError as error:
+        if (problem := _of_this_machine(error)) is None:
+            raise
+        _print_problems(problem, arguments)
+        sys.exit(int(problem.code))
+
+
+def _of_this_machine(error: OSError) -> ProblemError | None:
+    """A full disk, a folder that may not be written: of the machine, not of the toolkit. None for anything else."""
+    import errno
+
+    fixes = {
+        errno.ENOSPC: "free space there, or point AIFACTORY_HOME or AIFACTORY_CACHE elsewhere",
+        errno.EDQUOT: "free space there, or point AIFACTORY_HOME or AIFACTORY_CACHE elsewhere",
+        errno.EROFS: "mount it writable, or point AIFACTORY_HOME or AIFACTORY_CACHE elsewhere",
+        errno.EACCES: "give this user access, or run as the user whose it is",
+        errno.EPERM: "give this user access, or run as the user whose it is",
+        errno.ENOEXEC: "the program is damaged: remove the folder that it is in, then: make setup",
+        errno.ENOTDIR: "move the file away that stands where a folder must be",
+    }
+    if error.errno not in fixes:
+        return None
+    what = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    return fail("CLI-015", what, code=Exit.PREFLIGHT, fix=fixes[error.errno])
 
 
 def _print_problems(error: ProblemError, arguments: list[str]) -> None:

@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 def preflight_problems(loaded: LoadedRegion, plan: RegionPlan) -> None:
     """Read-only questions to the machine or cloud. Raises ProblemError (exit 3) with everything in the way."""
     from aifactory.components import limits
-    from aifactory.engine import stackfile
 
     problems = list(loaded.placed(limits.problems(plan)))
     if not problems and plan.provider == "local":
         from aifactory.provider.local import preflight
 
-        problems += preflight.check(plan, stackfile.deployment(loaded.spec.name))
+        problems += preflight.check(plan, _stack(loaded).deployment())
     if problems:
         raise ProblemError(problems, Exit.PREFLIGHT)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,20 @@ def files(names: list[str]) -> list[Path]:
 
 def load(name: str) -> LoadedRegion:
     """The region `name`, checked; raises ProblemError with everything that is wrong with it."""
+    from aifactory import paths
+    from aifactory.errors import ProblemError
     from aifactory.region import loader
 
-    return loader.validate(files([name]))[0]
+    try:
+        return loader.validate(files([name]))[0]
+    except ProblemError as error:
+        from aifactory.engine import leftovers
+
+        kept = leftovers.applied_file(name)
+        if [p.rule for p in error.problems] != ["SPEC-001"] or not kept.exists():
+            raise
+        fix = f"the file of its last `up` is kept: cp {kept} {paths.region_file(name)}"
+        raise ProblemError([dataclasses.replace(error.problems[0], fix=fix)]) from None
 
 
 def load_plan(name: str) -> tuple[LoadedRegion, RegionPlan]:

@@ -200,6 +200,8 @@ def ssh(name: str, node: str, command: list[str]) -> None:
     region = standing(name)
     with remote.session(_host(region, node), region.ssh_access()) as argv:
         done = subprocess.run([*argv, *command], check=False)
+    if done.returncode == remote.UNREACHABLE:
+        output.note(f"\nNo connection to {node}. What is wrong with it: aifactory verify {name}")
     sys.exit(done.returncode)
 
 

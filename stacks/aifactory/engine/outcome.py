@@ -16,6 +16,8 @@ from aifactory.engine.events import (
     ResourceDone,
     ResourceFailed,
     Summary,
+    urn_name,
+    urn_type,
 )
 from aifactory.errors import Exit
 
@@ -129,9 +131,8 @@ class Watch:
             found.append(Failure(urn, event.type, event.name, reasons))
         for urn, reasons_said in said.items():
             if urn not in self.failed:
-                begun = self.begun.get(urn)
-                name = urn.rsplit("::", 1)[-1] if urn else ""
-                found.append(Failure(urn, begun.type if begun else "", name, tuple(dict.fromkeys(reasons_said))))
+                name = urn_name(urn) if urn else ""
+                found.append(Failure(urn, urn_type(urn), name, tuple(dict.fromkeys(reasons_said))))
         if code and not found:
             found.append(Failure("", "", "", (last_words or f"the engine ended with code {code}",)))
         return tuple(found)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from aifactory import paths
 from aifactory.engine import environment
 from aifactory.errors import Exit, ProblemError, fail
 
 
-def known(region: str, text: str) -> ProblemError | None:
+def known(region: str, text: str) -> ProblemError | None:  # noqa: PLR0911 - a list of cases
     """The problem behind the engine's error text; None when it is the region's own."""
     file = environment.passphrase_file()
     if "incorrect passphrase" in text:
@@ -23,9 +24,26 @@ def known(region: str, text: str) -> ProblemError | None:
     if "is currently locked by" in text:
         fix = "wait for the other run, then try again"
         return fail("ENG-011", f"Region {region}: {text}", code=Exit.PREFLIGHT, fix=fix)
+    if "failed to load checkpoint" in text:
+        return _damaged(region, text)
+    if "no space left on device" in text:
+        return fail("ENG-007", text, code=Exit.PREFLIGHT, fix="free space there, or point AIFACTORY_HOME elsewhere")
     if "no folder at path" in text:
         return fail("ENG-006", f"The provider plugin is not installed: {text}", code=Exit.PREFLIGHT, fix="make setup")
     return None
+
+
+def _damaged(region: str, text: str) -> ProblemError:
+    files = (paths.home() / "state" / ".pulumi" / "stacks").glob(f"*/{region}.json.zst")
+    fix = next(
+        (
+            f"put back what the engine kept of the step before: cp {file}.bak {file}; without that, move {file} away: "
+            f"`aifactory up {region}` finds what exists by its labels"
+            for file in files
+        ),
+        "put a backup of it back",
+    )
+    return fail("ENG-008", f"The state of region {region} is damaged: {text}", code=Exit.PREFLIGHT, fix=fix)
 
 
 def refused(region: str, stderr: str) -> ProblemError:

@@ -69,6 +69,13 @@ class Stack:
         folder = backend / ".pulumi" / "stacks" / self._project_name
         return any((folder / f"{self.name}.json{suffix}").exists() for suffix in ("", ".zst", ".gz"))
 
+    def deployment(self) -> str | None:
+        """The deployment id: of the config file, or of the state where that file was lost. None before the first `up`."""
+        known = stackfile.deployment(self.name)
+        if known is None and self.exists() and (snapshot := self.snapshot()) is not None:
+            known = snapshot.deployment
+        return known
+
     def outputs(self, *, show_secrets: bool = False) -> dict[str, object]:
         """The stack's outputs, `[secret]` for secrets unless asked for; empty when it has never come up."""
         done = self.engine.call(

@@ -118,6 +118,33 @@ def test_catalog_prints_rows_and_refuses_an_unknown_table(regions: Path) -> None
     assert "Which table?" in run(regions, "catalog").stderr
 
 
+def test_a_standing_region_whose_file_is_gone_is_told_where_a_copy_is(regions: Path) -> None:
+    kept = regions.parent / "home" / "applied" / "lost" / "lost.yaml"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(GOOD.format(name="lost"))
+    done = run(regions, "destroy", "lost", "--yes")
+    assert done.returncode == 2
+    assert f"Fix: the file of its last `up` is kept: cp {kept} {regions}/lost.yaml" in done.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("code", ["ENOSPC", "EROFS"])
+def test_a_home_that_cannot_be_written_is_named_and_no_traceback(regions: Path, code: str) -> None:
+    home = regions.parent / "home"
+    home.mkdir()
+    options = {"ENOSPC": "size=4k,nr_inodes=2", "EROFS": "ro"}[code]
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(home)], check=False).returncode:
+        pytest.skip("mount needs root")
+    try:
+        done = run(regions, "refresh", "good", "--yes")
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+    assert done.returncode == 3
+    assert "[CLI-015]" in done.stderr
+    assert str(home) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_status_of_a_region_that_never_came_up_says_so(regions: Path) -> None:
     done = run(regions, "status", "good")
     assert done.returncode == 4

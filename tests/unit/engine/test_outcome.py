@@ -86,6 +86,13 @@ def test_a_run_that_died_without_a_word_tells_the_last_ones() -> None:
     assert outcome.failures[0].reasons == ("the engine was ended by SIGKILL",)
 
 
+def test_a_resource_that_failed_before_it_began_has_its_kind() -> None:
+    watch = Watch("up")
+    watch.see(Diagnostic("error", "journal is damaged", "urn:pulumi:s::p::a:b:C$aifactory:local:Network::network"))
+    (failure,) = watch.end(1, None, "", None).failures
+    assert (failure.type, failure.name) == ("aifactory:local:Network", "network")
+
+
 def test_generic_lines_are_no_failures() -> None:
     watch = Watch("up")
     watch.see(Diagnostic("error", "update failed"))
