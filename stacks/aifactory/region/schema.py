@@ -27,6 +27,7 @@ FORMS: Mapping[str, tuple[str, str]] = {
     r"^[0-9A-F]{40}$": ("40 of 0-9 and A-F: gpg --show-keys FILE", "EB693B3035CD5710E231E123A4B469963BF863CC"),
     r"^https?://[^\s]+$": ("an http or https URL", "https://mirror.example.eu/nvidia"),
     r"^[0-9]{3}(\.[0-9]{1,3}){1,2}$": ("a driver version in quotes", '"580.178.04"'),
+    r"^[0-9]+\.[0-9]+\.[0-9]+$": ("three numbers with dots, in quotes", '"1.48.0"'),
     r"^[a-z_]+$": ("lower-case letters and _", "max_q"),
     r"^[0-9]{12}$": ("twelve digits in quotes", '"123456789012"'),
     r"^/": ("a path from the root", "/datasets"),
@@ -71,8 +72,7 @@ def expected(node: Node | None) -> str:
     if node is None:
         return "nothing"
     if "discriminator" in node:
-        kinds = ", ".join(node["discriminator"]["mapping"])
-        return f"a section with `kind:` ({kinds})"
+        return f"a section with `kind:` ({', '.join(choices(node))})"
     words = choices(node)
     if words:
         return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
@@ -84,7 +84,8 @@ def choices(node: Node | None) -> tuple[str, ...]:
     if node is None:
         return ()
     if "discriminator" in node:
-        return tuple(node["discriminator"]["mapping"])
+        kinds = {target: kind for kind, target in node["discriminator"]["mapping"].items()}
+        return tuple(kinds[each["$ref"]] for each in node["oneOf"])  # as the spec has them: the easiest first
     return tuple(str(c) for c in node.get("enum", [node["const"]] if "const" in node else []))
 
 

@@ -37,7 +37,7 @@ def test_at_walks_sections_lists_kinds_and_free_maps() -> None:
     assert schema.expected(schema.at(("pools", 0, "nodes"), data)) == "a whole number, 1 to 4096"
     assert schema.expected(schema.at(("labels", "anything"), data)) == "text"
     assert schema.at(("pools", 0, "nothing"), data) is None
-    assert schema.choices(schema.at(("provider",), {})) == ("aws", "local", "static")
+    assert schema.choices(schema.at(("provider",), {})) == ("local", "static", "aws")
 
 
 def test_rules_every_function_names_its_rule_and_every_rule_has_a_meaning() -> None:

@@ -83,7 +83,7 @@ def cloud_region(region: Region) -> Iterator[Finding]:
 
 def service_pools(region: Region) -> Iterator[Finding]:
     """SPEC-018."""
-    pools = [p.name for p in region.pools]
+    pools = tuple(dict.fromkeys(p.name for p in region.pools))
     for i, service in enumerate(region.services):
         if service.pool not in pools:
             yield Finding(
