@@ -70,7 +70,7 @@ class Stack:
         return any((folder / f"{self.name}.json{suffix}").exists() for suffix in ("", ".zst", ".gz"))
 
     def deployment(self) -> str | None:
-        """The deployment id: of the config file, or of the state where that file was lost. None before the first `up`."""
+        """The deployment id, of the config file or, where that was lost, of the state; None before the first `up`."""
         known = stackfile.deployment(self.name)
         if known is None and self.exists() and (snapshot := self.snapshot()) is not None:
             known = snapshot.deployment
