@@ -1,0 +1,1 @@
+"""What runs on a simulated node: one program with many names. Standard library only, no Ansible, no network."""
