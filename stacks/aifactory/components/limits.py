@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aifactory.components.access import makes_nodes
+from aifactory.components.role_vars import repositories
 from aifactory.errors import Problem
 from aifactory.plan.model import RegionPlan
 
@@ -22,13 +23,14 @@ def _found(plan: RegionPlan) -> Iterator[Problem]:
             path="provider.kind",
             allowed="local, static",
         )
+    signed = {r.name for r in plan.repositories if r.fingerprint}
     for index, pool in enumerate(plan.pools):
-        if pool.gpus_per_node:
+        for name in sorted(set(repositories(plan, pool)) - signed):
             yield Problem(
                 "UP-002",
-                f"This version does not configure GPUs: pool {pool.name} has {pool.gpus_per_node} a node.",
+                f"Nobody has said which key signs the packages of {name}, which pool {pool.name} needs.",
                 path=f"pools[{index}].shape",
-                allowed="shapes without GPUs",
+                fix=f"software.repositories.{name}: {{url: …, fingerprint: the key's 40 hex digits, from the vendor}}",
             )
     for index, service in enumerate(plan.services):
         if service.model_file is None or service.model_sha256 is None:

@@ -7,23 +7,155 @@ from __future__ import annotations
 
 from typing import Any
 
+from aifactory import catalog
+from aifactory.catalog import Gpu
 from aifactory.plan.model import PoolPlan, RegionPlan
+from aifactory.plan.nccl import nccl
+
+NVIDIA_REPOSITORY = "nvidia"
+AMD_REPOSITORY = "amdgpu"
+DOCA_REPOSITORY = "doca"
 
 
 def role_vars(plan: RegionPlan, pool: PoolPlan) -> dict[str, dict[str, Any]]:
     """Layer → dict of its role, for the layers of the pool."""
-    with_gpus = pool.gpu_kind is not None
     every: dict[str, dict[str, Any]] = {
         "host": {},
-        "gpu": {
-            "gpus_per_node": pool.gpus_per_node,
-            "kind": pool.gpu_kind or "",
-            "driver_branch": plan.driver.branch.value if plan.driver and with_gpus else "",
-        },
-        "fabric": {
-            "kind": plan.fabric.kind.value if with_gpus else "none",
-            "nics_per_node": (plan.fabric.nics_per_node.value or 0) if with_gpus else 0,
-        },
-        "runtime": {"engine": plan.node_container_engine},
+        "fabric": _fabric(plan, pool),
+        "gpu": _gpu(plan, pool),
+        "runtime": _runtime(plan, pool),
     }
     return {layer: every[layer] for layer in pool.layers}
+
+
+def health(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
+    """The dict of the role `health`: what the pool's nodes should be, and the catalogue's rows to judge them by."""
+    if pool.gpu_kind is None:
+        return {}
+    gpu = catalog.gpus()[pool.gpu_kind]
+    return {
+        "gpus_per_node": pool.gpus_per_node,
+        "vendor": gpu.vendor,
+        "platform": platform(gpu),
+        "nics": _nics(plan),
+        "signals": [
+            {"key": row.key, "vendor": row.vendor, "name": row.name, "limit": row.limit, "unit": row.unit,
+             "verdict": row.verdict, "fix": row.fix, "source": catalog.source("signals", row.key, "verdict").title}
+            for row in catalog.signals().values()
+        ],
+        "xids": [
+            {"number": int(row.key), "action": row.action, "name": row.name or "",
+             "source": catalog.source("xids", row.key, "action").title}
+            for row in catalog.xids().values()
+        ],
+    }  # fmt: skip
+
+
+def platform(gpu: Gpu) -> dict[str, Any]:
+    """The GPU's row as roles take it: a number that is not known is 0, a text is empty."""
+    return {
+        "key": gpu.key,
+        "name": gpu.name,
+        "pci_ids": list(gpu.pci_ids),
+        "architecture": gpu.architecture,
+        "memory_gb": gpu.memory_gb or 0,
+        "power_w": gpu.power_w or 0,
+        "nvlink_links": gpu.nvlink_links or 0,
+        "nvlink_link_gb_s": gpu.nvlink_link_gb_s or 0,
+        "nvlink_expected": bool(gpu.nvlink_links),
+        "pcie_gt_s": gpu.pcie_gt_s or 0,
+        "pcie_width": gpu.pcie_width or 0,
+        "first_driver": gpu.minimum_driver or gpu.first_driver or "",
+        "open_modules": gpu.open_modules,
+        "open_modules_required": gpu.open_modules_required,
+        "needs_fabric_manager": gpu.needs_fabric_manager,
+        "needs_nvlsm": gpu.needs_nvlsm,
+        "needs_imex": gpu.needs_imex,
+        "modprobe": dict(gpu.modprobe),
+        "kernel_arguments": [{"argument": key, "reason": why} for key, why in gpu.kernel_arguments.items()],
+    }
+
+
+def _gpu(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
+    if pool.gpu_kind is None:
+        return {}
+    gpu = catalog.gpus()[pool.gpu_kind]
+    taken: dict[str, Any] = {
+        "gpus_per_node": pool.gpus_per_node,
+        "kind": gpu.key,
+        "vendor": gpu.vendor,
+        "platform": platform(gpu),
+        "known": [
+            {"pci_id": pci_id, "key": row.key, "name": row.name}
+            for row in catalog.gpus().values()
+            for pci_id in row.pci_ids
+        ],
+        "nics": _nics(plan),
+        "repository": _repository(plan, NVIDIA_REPOSITORY if gpu.vendor == "nvidia" else AMD_REPOSITORY),
+        "imex": {"enabled": gpu.needs_imex, "nodes": _rack(pool) if gpu.needs_imex else []},
+        "power": {"cap_w": plan.power.cap_w_per_gpu or 0, "profile": plan.power.profile or ""},
+    }
+    if gpu.vendor == "nvidia" and plan.driver:
+        taken["driver"] = {
+            "branch": plan.driver.branch.value,
+            "version": plan.driver.version.value or "",
+            "cuda_major": plan.driver.cuda_major or 0,
+            "end_of_life": plan.driver.end_of_life or "",
+            "modules": plan.driver.modules,
+        }
+    return taken
+
+
+def _rack(pool: PoolPlan) -> list[dict[str, str]]:
+    """Who shares memory with whom: every node of the pool with its rack, in the one order that all nodes write."""
+    known = [(dict(node.labels).get("rack", pool.name), node.address) for node in pool.nodes if node.address]
+    return [{"rack": rack, "address": address} for rack, address in sorted(known)]
+
+
+def _nics(plan: RegionPlan) -> dict[str, Any]:
+    fabric = plan.fabric
+    if fabric.stack.value == "none":
+        return {}
+    return {
+        "count": fabric.nics_per_node.value or 0,
+        "gbit_s": fabric.line_rate_gbit_s.value or 0,
+        "kind": fabric.kind.value,
+    }
+
+
+def _fabric(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
+    if pool.gpu_kind is None:
+        return {}
+    gpu, fabric = catalog.gpus()[pool.gpu_kind], plan.fabric
+    taken: dict[str, Any] = {"kind": fabric.kind.value, "stack": fabric.stack.value}
+    if fabric.stack.value != "none":
+        taken |= {
+            "nics_per_node": fabric.nics_per_node.value or 0,
+            "gbit_s": fabric.line_rate_gbit_s.value or 0,
+            "gpu_pci_ids": list(gpu.pci_ids),
+            "needs_nvlsm": gpu.needs_nvlsm,
+        }
+    if fabric.stack.value == "doca":
+        taken["repository"] = _repository(plan, DOCA_REPOSITORY)
+    if fabric.efa_installer:
+        version, sha256, url = fabric.efa_installer
+        taken |= {"stack_version": version, "stack_sha256": sha256, "repository": {"url": url} if url else {}}
+    return taken | nccl(gpu.key, fabric.kind.value, plan.provider).role()
+
+
+def _runtime(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
+    return {"engine": plan.node_container_engine}
+
+
+def repositories(plan: RegionPlan, pool: PoolPlan) -> tuple[str, ...]:
+    """Repositories of the catalogue that the pool's layers take packages from."""
+    if pool.gpu_kind is None:
+        return ()
+    driver = NVIDIA_REPOSITORY if catalog.gpus()[pool.gpu_kind].vendor == "nvidia" else AMD_REPOSITORY
+    return (driver, DOCA_REPOSITORY) if plan.fabric.stack.value == "doca" else (driver,)
+
+
+def _repository(plan: RegionPlan, name: str) -> dict[str, Any]:
+    """Root and key of a repository of the plan; {} where it has none, which the role then refuses to trust."""
+    found = next((r for r in plan.repositories if r.name == name), None)
+    return {"url": found.url, "fingerprint": found.fingerprint or ""} if found else {}

@@ -22,6 +22,9 @@ from .play import Play
 _SHARED = ("ansible.cfg", "marker.yml", "roles/marker", "library", "action_plugins", "module_utils")
 """Content of playbooks/ that every layer runs through. The result callback only watches and stays out."""
 
+_ALSO = {"gpu": ("reboot.yml", "roles/reboot")}
+"""What a layer's playbook runs besides its own role."""
+
 _SKIPPED = ("__pycache__", ".git", "README.md")
 
 _VOLATILE = frozenset({"address", "port", "host_key", "created_at", "serial", "urn"})
@@ -41,7 +44,8 @@ def digests(play: Play, key: bytes) -> dict[str, str]:
         used = (layer, *others)
         content = {
             "playbook": _tree(
-                paths.PLAYBOOKS, (play.playbook, f"{layer}.yml", *_SHARED, *(f"roles/{r}" for r in used))
+                paths.PLAYBOOKS,
+                (play.playbook, f"{layer}.yml", *_SHARED, *_ALSO.get(layer, ()), *(f"roles/{r}" for r in used)),
             ),
             "templates": _tree(paths.TEMPLATES, used),
             "versions": versions,

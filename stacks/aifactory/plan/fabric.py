@@ -18,7 +18,7 @@ def fabric(spec: Region, pools: tuple[PoolPlan, ...]) -> FabricPlan:
         asked = spec.fabric.kind
         kind = Derived("none", "no pool has GPUs") if asked is None else Derived(asked, "as asked")
         none: Derived[int | None] = Derived(0, "no pool has GPUs")
-        return FabricPlan(kind, none, Derived(None, "no pool has GPUs"), none)
+        return FabricPlan(kind, none, Derived(None, "no pool has GPUs"), none, Derived("none", "no pool has GPUs"))
     shape = catalog.shapes()[with_gpus[0].shape]
     kind = _kind(spec.fabric.kind, shape, with_gpus)
     nics = _nics(kind.value, shape)
@@ -28,7 +28,23 @@ def fabric(spec: Region, pools: tuple[PoolPlan, ...]) -> FabricPlan:
         rails = Derived(nics.value, "one rail a NIC")
     else:
         rails = Derived(1, f"{kind.value} has no rails: one network")
-    return FabricPlan(kind, nics, _line_rate(kind.value, nics.value, shape), rails)
+    efa = spec.fabric.efa_installer if kind.value == "efa" else None
+    return FabricPlan(
+        kind=kind,
+        nics_per_node=nics,
+        line_rate_gbit_s=_line_rate(kind.value, nics.value, shape),
+        rails=rails,
+        stack=_stack(kind.value, spec.fabric.stack),
+        efa_installer=(efa.version, efa.sha256, efa.url or "") if efa else None,
+    )
+
+
+def _stack(kind: str, asked: str | None) -> Derived[str]:
+    if kind == "efa":
+        return Derived("efa", "the fabric's own")
+    if kind not in RAILED:
+        return Derived("none", f"{kind} has no cards of its own" if kind != "none" else "no fabric")
+    return Derived(asked, "as asked") if asked else Derived("inbox", "the distribution's own")
 
 
 def _kind(asked: str | None, shape: Shape, with_gpus: list[PoolPlan]) -> Derived[str]:

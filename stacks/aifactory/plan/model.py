@@ -72,6 +72,10 @@ class FabricPlan:
     line_rate_gbit_s: Derived[float | None]
     """Of one NIC."""
     rails: Derived[int | None]
+    stack: Derived[str]
+    """none | inbox | doca | efa"""
+    efa_installer: tuple[str, str, str] | None = None
+    """(version, SHA-256, folder) of EFA's installer; folder "" = the maker's."""
 
 
 @dataclass(frozen=True)

@@ -106,10 +106,24 @@ class Network(Section):
     ingress: Ingress = field(Ingress(), change="in_place", doc="Allowed sources.")
 
 
+class EfaInstaller(Section):
+    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = field(
+        change="rolling", doc="Full version, quoted."
+    )
+    sha256: Sha256 = field(change="rolling", doc="SHA-256 of its archive; nothing else is run.")
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = field(
+        None, change="rolling", doc="Folder of the archive; none = the maker's."
+    )
+
+
 class Fabric(Section):
     kind: Literal["none", "infiniband", "roce", "efa", "tcp"] | None = field(
         None, change="replaces_nodes", doc="GPU-to-GPU network between nodes; none given = from the shape."
     )
+    stack: Literal["inbox", "doca"] | None = field(
+        None, change="rolling", doc="infiniband, roce: what drives the cards; none = the distribution's own (inbox)."
+    )
+    efa_installer: EfaInstaller | None = field(None, change="rolling", doc="efa: the installer to run.")
 
 
 class Host(Section):

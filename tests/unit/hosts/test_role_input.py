@@ -9,7 +9,8 @@ from aifactory.hosts import role_input
 
 
 def test_defaults_are_filled_in() -> None:
-    assert role_input.complete("gpu", {}) == {"gpus_per_node": 0, "kind": "", "driver_branch": ""}
+    filled = role_input.complete("gpu", {})
+    assert (filled["gpus_per_node"], filled["kind"], filled["driver"]["modules"]) == (0, "", "open")
 
 
 def test_whole_float_of_the_wire_becomes_an_integer() -> None:

@@ -1,0 +1,75 @@
+"""What roles are told about nodes with GPUs. Real: spec, catalogue, plan, the roles' argument specifications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aifactory import catalog
+from aifactory.components import role_vars
+from aifactory.hosts import role_input
+from aifactory.plan import build
+from aifactory.plan.model import PoolPlan, RegionPlan
+from aifactory.region.spec import Region
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFzhd+MZ+hIuGpeHQF4MmfaXtsTD7QjbNO59MLj2hu+M"
+SHAPES = sorted(key for key, row in catalog.shapes().items() if "static" in row.providers and row.gpus)
+
+
+def planned(shape: str, **sections: Any) -> tuple[RegionPlan, PoolPlan]:
+    """A static region of two hosts of that shape, and its pool."""
+    hosts = [
+        {"name": f"box-{i}", "address": f"10.1.0.{i}", "host_key": KEY, "labels": {"rack": f"r{i % 2}"}} for i in (1, 2)
+    ]
+    spec = Region.model_validate_json(
+        __import__("json").dumps(
+            {
+                "version": 1, "name": "lab", "jurisdiction": {"country": "NO"},
+                "provider": {"kind": "static", "ssh": {"user": "ops"}},
+                "pools": [{"name": "train", "shape": shape, "hosts": hosts}], **sections,
+            }
+        )
+    )  # fmt: skip
+    plan = build.plan(spec)
+    return plan, plan.pools[0]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_gives_dicts_that_the_roles_take(shape: str) -> None:
+    plan, pool = planned(shape)
+    given = role_vars.role_vars(plan, pool)
+    whole = {role: role_input.complete(role, values) for role, values in given.items()}
+    row = catalog.shapes()[shape]
+    assert whole["gpu"]["gpus_per_node"] == row.gpus
+    assert whole["gpu"]["platform"]["key"] == row.gpu
+    assert whole["fabric"]["kind"] == row.fabric
+    assert role_input.complete("health", role_vars.health(plan, pool))["signals"]
+
+
+def test_one_version_is_the_only_fact_about_the_driver() -> None:
+    plan, pool = planned("hgx-b200", software={"driver_version": "580.126.20"})
+    assert role_vars.role_vars(plan, pool)["gpu"]["driver"]["version"] == "580.126.20"
+    assert role_vars.role_vars(plan, pool)["gpu"]["driver"]["branch"] == "580"
+
+
+def test_mirror_takes_the_place_of_the_vendor_and_keeps_its_key() -> None:
+    mirror = {"nvidia": {"url": "https://mirror.example.org/cuda/"}}
+    plan, pool = planned("hgx-h100", software={"repositories": mirror})
+    own = catalog.repositories()["nvidia"].fingerprint
+    found = role_vars.role_vars(plan, pool)["gpu"]["repository"]
+    assert found == {"url": "https://mirror.example.org/cuda", "fingerprint": own}
+
+
+def test_racks_are_told_whole_and_in_one_order_where_memory_is_shared() -> None:
+    plan, pool = planned("gb200-nvl72-tray")
+    imex = role_vars.role_vars(plan, pool)["gpu"]["imex"]
+    assert imex["enabled"]
+    assert imex["nodes"] == [{"rack": "r0", "address": "10.1.0.2"}, {"rack": "r1", "address": "10.1.0.1"}]
+    plan, pool = planned("hgx-h100")
+    assert role_vars.role_vars(plan, pool)["gpu"]["imex"] == {"enabled": False, "nodes": []}
+
+
+def test_doca_comes_from_a_repository_whose_key_is_known() -> None:
+    plan, pool = planned("hgx-h100", fabric={"stack": "doca"})
+    assert role_vars.repositories(plan, pool) == ("nvidia", "doca")
+    assert role_vars.role_vars(plan, pool)["fabric"]["stack"] == "doca"
