@@ -19,6 +19,7 @@ up: setup ## bring up the region REGION (local): ends with its endpoint and a co
 	@$(BIN)/aifactory up $(REGION) --yes
 	@printf '\n$$ aifactory ask $(REGION) "Are you there?"\n'
 	@$(BIN)/aifactory ask $(REGION) "Are you there?"
+	@command -v aifactory >/dev/null || printf '\n`aifactory` is $(BIN)/aifactory here; to type it as it is: source $(BIN)/activate\n'
 
 down: setup ## remove the region REGION (local) and all it made
 	@$(BIN)/aifactory destroy $(REGION) --yes

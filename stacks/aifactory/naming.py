@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 
 REGION_RE = re.compile(r"[a-z][a-z0-9-]{1,30}")
-POOL_RE = re.compile(r"[a-z][a-z0-9-]{0,15}")
-SERVICE_RE = re.compile(r"[a-z][a-z0-9-]{0,15}")
 HOST_RE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 FRONT_POOL = "front"

@@ -82,7 +82,6 @@ class Summary:
     """succeeded or failed"""
     changes: dict[str, int]
     seconds: float
-    maybe_corrupt: bool = False
     preview: bool = False
 
 
@@ -131,7 +130,6 @@ def parse(line: str) -> Event | None:
             result=body.get("result", "failed"),
             changes={str(k): int(v) for k, v in (body.get("resourceChanges") or {}).items()},
             seconds=float(body.get("durationSeconds", 0)),
-            maybe_corrupt=bool(body.get("maybeCorrupt")),
             preview=bool(body.get("isPreview")),
         )
     return None

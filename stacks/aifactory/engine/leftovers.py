@@ -48,7 +48,7 @@ def _end(region: str, run: locks.Run, say: Callable[[Note], None]) -> None:
             time.sleep(0.1)
     count = processes.end_session(run.engine_pid, run.started)
     if count:
-        say(Note(f"ended {count} processes that a killed `{run.operation}` had left"))
+        say(Note(f"ended {count} process{'' if count == 1 else 'es'} that a killed `{run.operation}` had left"))
     locks.clear_run(region)
 
 

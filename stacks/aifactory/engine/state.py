@@ -42,10 +42,6 @@ class Snapshot:
     def creates(self) -> tuple[Pending, ...]:
         return tuple(p for p in self.pending if p.operation == "creating")
 
-    @property
-    def empty(self) -> bool:
-        return not self.urns and not self.pending
-
 
 def parse(text: str) -> Snapshot:
     deployment: dict[str, Any] = json.loads(text).get("deployment") or {}

@@ -165,7 +165,8 @@ def test_state_tells_open_creates_and_the_deployment() -> None:
     assert snapshot.deployment == "4f-2"
     assert [(p.name, p.type) for p in snapshot.creates] == [("name", "a:b:D")]
     assert len(snapshot.pending) == 2
-    assert state.parse('{"deployment": {}}').empty
+    nothing = state.parse('{"deployment": {}}')
+    assert (nothing.urns, nothing.pending) == (frozenset(), ())
 
 
 def test_a_changed_region_file_is_noticed(home: Path, tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from aifactory.provider.local.engine_errors import EngineError, NoSpace
 from aifactory.provider.resource import Context, Refused
 
 COMPRESSORS = (("zstd", ".tar.zst", ("-q", "-3", "-T0")), ("gzip", ".tar.gz", ("-1",)))
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
