@@ -86,6 +86,12 @@ def test_nvlink_bridges_are_known_by_their_vpd_and_are_no_nics(tmp_path: Path, n
     assert [check for check, _ in without.checks()] == ["NIC-COUNT"]
 
 
+def test_nvlink_bridges_do_not_stand_in_for_a_missing_card(tmp_path: Path) -> None:
+    """Where no PCIe switch tells them apart: the same model, link layer and rate."""
+    assert Node(tmp_path, "hgx-b200", virtual=True).judge() == []
+    assert Node(tmp_path, "hgx-b200", ["nic-missing mlx5_9"], virtual=True).checks() == [("NIC-COUNT", "node")]
+
+
 def test_vpd_that_cannot_be_read_makes_no_bridge(tmp_path: Path) -> None:
     node = Node(tmp_path, "hgx-b200")
     for function in range(4):
