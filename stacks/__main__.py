@@ -32,7 +32,7 @@ def planned(name: str) -> RegionPlan:
     """The region's plan. Raises ProblemError with everything that stops it."""
     loaded = loader.load(loader.find(name))
     plan = build.of(loaded)
-    if stopped := limits.problems(plan):
+    if stopped := [*limits.problems(plan), *limits.unheeded(loaded.spec)]:
         raise ProblemError(loaded.placed(stopped))
     return plan
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from aifactory.components import limits
 from aifactory.plan import build
+from aifactory.region.spec import Ingress, Network, Platform
 
 from tests.unit.plan import regions
 
@@ -25,3 +26,14 @@ def test_problems_foreign_models_and_unsigned_packages_are_named_with_their_plac
     unsigned = replace(plan, repositories=tuple(replace(r, fingerprint=None) for r in plan.repositories))
     found = limits.problems(unsigned)
     assert [(p.rule, p.path) for p in found] == [("UP-002", "pools[0].shape"), ("UP-003", "services[0].model")]
+
+
+def test_unheeded_what_would_be_left_undone_is_named_with_its_place() -> None:
+    local = regions.example("local")
+    assert limits.unheeded(local) == ()
+    cloud = [p.path for p in limits.unheeded(regions.example("eu-sovereign"))]
+    assert cloud == ["network.egress", "storage[0]", "storage[1]", "acceptance.level"]
+    assert [p.path for p in limits.unheeded(regions.example("oslo-lab"))] == ["storage[0]", "services[0].slo"]
+    kubernetes = local.model_copy(update={"platform": Platform(kind="kubernetes")})
+    narrow = kubernetes.model_copy(update={"network": Network(ingress=Ingress(api=("10.0.0.0/8",)))})
+    assert [p.path for p in limits.unheeded(narrow)] == ["platform.kind", "network.ingress.api"]

@@ -21,7 +21,7 @@ def preflight_problems(loaded: LoadedRegion, plan: RegionPlan) -> None:
     """Read-only questions to the machine or cloud. Raises ProblemError (exit 3) with everything in the way."""
     from aifactory.components import limits
 
-    problems = list(loaded.placed(limits.problems(plan)))
+    problems = list(loaded.placed([*limits.problems(plan), *limits.unheeded(loaded.spec)]))
     if not problems and plan.provider == "local":
         from aifactory.provider.local import preflight
 

@@ -8,11 +8,35 @@ from aifactory.components.access import makes_nodes
 from aifactory.components.role_vars import repositories
 from aifactory.errors import Problem
 from aifactory.plan.model import RegionPlan
+from aifactory.region.spec import Ingress, Region, Slo
 
 
 def problems(plan: RegionPlan) -> tuple[Problem, ...]:
     """Everything that stops this plan from being brought up by this version; empty = it can be."""
     return tuple(_found(plan))
+
+
+def unheeded(spec: Region) -> tuple[Problem, ...]:
+    """Everything that the file asks for and this version would leave undone without a word; empty = nothing."""
+    found: list[tuple[str, str, str | None]] = []
+    if spec.platform.kind != "hosts":
+        found.append(("platform.kind", "runs services on hosts only", "hosts"))
+    if spec.network.egress:
+        found.append(("network.egress", "does not restrict what leaves the nodes", None))
+    if spec.network.ingress != Ingress():
+        found.append(("network.ingress.api", "does not restrict who reaches the front door", None))
+    found += [(f"storage[{i}]", "neither makes nor mounts storage", None) for i, _ in enumerate(spec.storage)]
+    found += [
+        (f"services[{i}].slo", "does not measure service level objectives", None)
+        for i, service in enumerate(spec.services)
+        if service.slo != Slo()
+    ]
+    if spec.acceptance.level not in (None, "l0", "l1"):
+        found.append(("acceptance.level", "proves SSH, units and a completion", "l0, l1"))
+    return tuple(
+        Problem("UP-004", f"This version {does}.", path=path, allowed=allowed, fix=None if allowed else "leave it out")
+        for path, does, allowed in found
+    )
 
 
 def _found(plan: RegionPlan) -> Iterator[Problem]:
