@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aifactory.cli import output, regions
-from aifactory.errors import Exit, ProblemError
+from aifactory.errors import Exit, ProblemError, fail
 
 if TYPE_CHECKING:
     from aifactory.engine import Outcome, Stack
@@ -86,6 +86,7 @@ def destroy(region: str, *, yes: bool, as_json: bool, verbose: bool) -> None:
     loaded = regions.load(region)
     stack = _stack(loaded)
     if not stack.exists():
+        _refuse_lost_state(loaded)
         _say_nothing_there(region, as_json=as_json)
         return
     output.confirm(f"Remove region {region} and all it made?", yes=yes)
@@ -95,6 +96,30 @@ def destroy(region: str, *, yes: bool, as_json: bool, verbose: bool) -> None:
         if not as_json:
             print(f"Region {region} is gone: {_counted(outcome.changes.get('delete', 0), 'resource')} removed.")
     _finish(outcome, region, as_json=as_json)
+
+
+def _refuse_lost_state(loaded: LoadedRegion) -> None:
+    """Raises ProblemError when the state is gone and containers of its deployment are not."""
+    from aifactory import paths
+    from aifactory.engine import stackfile
+    from aifactory.provider.local import driver, engine_errors, labels
+
+    region, deployment = loaded.spec.name, stackfile.deployment(loaded.spec.name)
+    if loaded.spec.provider.kind != "local" or deployment is None:
+        return
+    try:
+        engine = driver.find(loaded.spec.provider.engine)
+        left = engine.containers({labels.DEPLOYMENT: deployment, labels.REGION: region})
+    except engine_errors.EngineError:
+        return
+    if left:
+        raise fail(
+            "CLI-016",
+            f"Region {region} has no state in {paths.home()}, but containers of it stand: "
+            f"{', '.join(sorted(c.name for c in left))}.",
+            code=Exit.FAILED,
+            fix=f"put {paths.home()} back from a backup, or clear them away without it, as docs/local.md says",
+        )
 
 
 def _say_nothing_there(region: str, *, as_json: bool) -> None:

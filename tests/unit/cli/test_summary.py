@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
-from aifactory.cli import lifecycle, use
+from aifactory.cli import lifecycle, regions, use
 from aifactory.engine import Change, Outcome
 from aifactory.errors import Exit, ProblemError
 from aifactory.provider import tokens
+from aifactory.provider.local import driver, labels
 
 from tests.unit.hosts.conftest import fleet_host
 
@@ -36,3 +40,30 @@ def test_a_node_that_is_not_named_right_is_answered_with_all_names(given: str, n
         use._host(region, given)
     (problem,) = caught.value.problems
     assert (problem.nearest, problem.allowed) == (nearest, "oslo-serve-000, front")
+
+
+@pytest.mark.parametrize("names", [(), ("oslo-serve-000", "oslo-front-000")])
+def test_destroy_without_a_state_does_not_say_that_nothing_is_there(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "oslo.yaml").write_text(
+        "{version: 1, name: oslo, jurisdiction: {country: DE}, provider: {kind: local},"
+        " pools: [{name: serve, shape: local-cpu, nodes: 1}]}"
+    )
+    (tmp_path / "Pulumi.oslo.yaml").write_text("config:\n  aifactory:deployment: d-1\n")
+    monkeypatch.setenv("AIFACTORY_REGIONS", str(tmp_path))
+    asked: list[dict[str, str]] = []
+
+    def containers(wanted: dict[str, str]) -> list[SimpleNamespace]:
+        asked.append(wanted)
+        return [SimpleNamespace(name=name) for name in names]
+
+    monkeypatch.setattr(driver, "find", lambda _engine: SimpleNamespace(containers=containers))
+    loaded = regions.load("oslo")
+    if not names:
+        lifecycle._refuse_lost_state(loaded)
+    else:
+        with pytest.raises(ProblemError, match="oslo-front-000, oslo-serve-000") as caught:
+            lifecycle._refuse_lost_state(loaded)
+        assert caught.value.code == Exit.FAILED
+    assert asked == [{labels.DEPLOYMENT: "d-1", labels.REGION: "oslo"}]
