@@ -101,10 +101,19 @@ SPEC = {
     "judge": {"type": "bool", "default": True},
 }
 
-NVIDIA, AMD, MELLANOX, AMAZON = "10de", "1002", "15b3", "1d0f"
-ETHERNET, INFINIBAND, VGA, DISPLAY_3D, DISPLAY, PCI_BRIDGE, BRIDGE, ACCELERATOR = (
-    "0200", "0207", "0300", "0302", "0380", "0604", "0680", "1200",
-)  # fmt: skip
+NVIDIA = "10de"
+AMD = "1002"
+MELLANOX = "15b3"
+AMAZON = "1d0f"
+"""Makers, as the first half of a PCI id."""
+ETHERNET = "0200"
+INFINIBAND = "0207"
+VGA = "0300"
+DISPLAY_3D = "0302"
+DISPLAY = "0380"
+BRIDGE = "0680"
+ACCELERATOR = "1200"
+"""Classes of PCI functions."""
 NVSWITCHES = re.compile(r"10de:(1ae8|1af[0-9a-f]|22a[0-9a-f])")
 """PCI ids of LR10 and LS10, NVIDIA/open-gpu-kernel-modules src/common/nvswitch/kernel/nvswitch.c."""
 LINK_LAYERS = {"infiniband": "InfiniBand", "roce": "Ethernet", "efa": "EFA"}
@@ -119,7 +128,8 @@ BDF = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 VPD_MOST = 4096
 BAR_LEAST = 4 << 30
-MEM, UNSET = 0x200, 0x20000000
+MEM = 0x200
+UNSET = 0x20000000
 """IORESOURCE_MEM and IORESOURCE_UNSET of linux/ioport.h."""
 TIMEOUT_S = 10
 
