@@ -151,7 +151,7 @@ def main():
         module.fail_json(msg=said(asked["node"], node.problems), problems=node.problems, changes=node.changes)
     diff = {"before": "", "after": "".join(f"{line}\n" for line in node.changes)} if node.changes else {}
     result.update(changed=bool(node.changes), changes=node.changes, notes=node.notes, diff=diff)
-    module.exit_json(**result)
+    module.exit_json(msg="; ".join(node.notes), **result)
 
 
 def said(name, problems):
@@ -333,6 +333,8 @@ def roce_problem(kind, roce):
         return (
             f"ROCE-VALUES: fabric.roce must hold {', '.join(ROCE_KEYS)}, and holds {', '.join(sorted(roce)) or 'none'}"
         )
+    if any(type(value) is not int for value in roce.values()):
+        return "ROCE-VALUES: fabric.roce holds whole numbers"
     if not (0 <= roce["dscp"] < 64 and 0 <= roce["cnp_dscp"] < 64 and roce["priority"] in PRIORITIES):
         return "ROCE-VALUES: a DSCP is 0 to 63 and a priority 0 to 7"
     return ""
@@ -468,29 +470,20 @@ def check_daemons(node):
 
 def files(asked):
     """Entries for aifactory_files; what belongs to another kind of fabric is taken away."""
-    is_roce, several = asked["kind"] == "roce", len(rails(asked["cards"])) > 1
-    unlimited = "\n".join([MANAGED, "# `*` does not match root.", "* - memlock unlimited", "root - memlock unlimited"])
+    is_rdma, is_roce, several = asked["kind"] != "tcp", asked["kind"] == "roce", len(rails(asked["cards"])) > 1
+    logins = "\n".join([MANAGED, "# `*` does not match root.", "* - memlock unlimited", "root - memlock unlimited"])
+    manager = f"{MANAGED}\n[Manager]\nDefaultLimitMEMLOCK=infinity"
+    service = f"{MANAGED}\n[Service]\nLimitMEMLOCK=infinity"
+    containers = f'{MANAGED}\n[containers]\ndefault_ulimits = ["memlock=-1:-1"]'
     found = [
-        entry("/etc/security/limits.d/91-aifactory-rdma.conf", unlimited),
+        entry("/etc/security/limits.d/91-aifactory-rdma.conf", logins, is_rdma),
         *(
-            entry(
-                f"/etc/systemd/{which}.conf.d/91-aifactory-rdma.conf",
-                f"{MANAGED}\n[Manager]\nDefaultLimitMEMLOCK=infinity",
-            )
+            entry(f"/etc/systemd/{which}.conf.d/91-aifactory-rdma.conf", manager, is_rdma)
             for which in ("system", "user")
         ),
-        *(
-            entry(
-                f"/etc/systemd/system/{name}.service.d/91-aifactory-rdma.conf",
-                f"{MANAGED}\n[Service]\nLimitMEMLOCK=infinity",
-            )
-            for name in RUNTIMES
-        ),
-        entry(
-            "/etc/containers/containers.conf.d/91-aifactory-rdma.conf",
-            f'{MANAGED}\n[containers]\ndefault_ulimits = ["memlock=-1:-1"]',
-        ),
-        entry("/etc/modules-load.d/91-aifactory-rdma.conf", "\n".join([MANAGED, *MODULES[asked["kind"]]])),
+        *(entry(f"/etc/systemd/system/{name}.service.d/91-aifactory-rdma.conf", service, is_rdma) for name in RUNTIMES),
+        entry("/etc/containers/containers.conf.d/91-aifactory-rdma.conf", containers, is_rdma),
+        entry("/etc/modules-load.d/91-aifactory-rdma.conf", "\n".join([MANAGED, *MODULES[asked["kind"]]]), is_rdma),
         entry("/etc/udev/rules.d/60-rdma-persistent-naming.rules", naming(asked["names"]), asked["names"]),
         entry("/etc/sysctl.d/91-aifactory-rails.conf", rail_lines(asked), is_roce and several),
         entry(f"/etc/systemd/system/{UNIT}", unit(asked) if is_roce else "", is_roce),

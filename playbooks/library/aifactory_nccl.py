@@ -194,7 +194,7 @@ def main():
     problems = result.pop("problems")
     if problems:
         module.fail_json(msg=say(asked["node"], problems), problems=problems, path=PATHS[asked["library"]])
-    module.exit_json(changed=False, **result)
+    module.exit_json(changed=False, msg="; ".join(result["notes"]), **result)
 
 
 # What to write

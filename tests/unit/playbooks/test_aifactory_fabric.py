@@ -200,7 +200,13 @@ def test_one_rail_keeps_the_rules_of_the_distribution(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     ("roce", "words"),
-    [({}, "must hold"), ({**ROCE, "dscp": 64}, "0 to 63"), ({**ROCE, "priority": 8}, "0 to 7"), (ROCE, "")],
+    [
+        ({}, "must hold"),
+        ({**ROCE, "dscp": "26"}, "whole numbers"),
+        ({**ROCE, "dscp": 64}, "0 to 63"),
+        ({**ROCE, "priority": 8}, "0 to 7"),
+        (ROCE, ""),
+    ],
 )
 def test_values_are_checked_before_anything_is_set(roce: dict[str, int], words: str) -> None:
     found = module.roce_problem("roce", roce)
@@ -391,6 +397,10 @@ def test_what_another_fabric_left_is_taken_away() -> None:
         assert roce[dest].get("state") != "absent"
         assert ib[dest]["state"] == "absent"
     assert entries("roce", cards=CARDS[:1])["/etc/sysctl.d/91-aifactory-rails.conf"]["state"] == "absent"
+
+
+def test_tcp_needs_none_of_it() -> None:
+    assert {one.get("state") for one in entries("tcp", cards=[], names={}, roce={}).values()} == {"absent"}
 
 
 def test_names_stay_by_place_for_every_device() -> None:
