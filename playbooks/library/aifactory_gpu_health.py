@@ -563,17 +563,21 @@ def judge_recovery(judge, place, text, told):
 
 
 def judge_nics(judge, nics, wanted, flaps):
-    """`nics`: the fabric cards (hca, netdevs, state, rate_gbit_s, width, max_width). Other cards may be among them."""
+    """`nics`: cards that speak RDMA (hca, model, netdevs, link_layer, state, rate_gbit_s, width, max_width).
+
+    Cards for storage are among them. A card that is ill is one of ours when it is of a model of those that are well.
+    """
     count, rate = wanted.get("count") or 0, wanted.get("gbit_s") or 0
     if len(nics) < count:
         judge.add("nic-count", "PCI bus", f"{len(nics)}: {', '.join(n['hca'] for n in nics) or 'none'}", count)
-    down = [nic for nic in nics if nic["state"] != "ACTIVE"]
-    slow = [nic for nic in nics if nic not in down and rate and nic["rate_gbit_s"] and nic["rate_gbit_s"] < rate]
-    missing = count - (len(nics) - len(down) - len(slow))
-    for nic in down if missing > 0 else ():
-        judge.add("nic-link", nic["hca"], nic["state"] or "unknown", "ACTIVE")
-    for nic in slow if missing > len(down) else ():
-        judge.add("nic-rate", nic["hca"], f"{nic['rate_gbit_s']:g} Gbit/s", f"{rate:g} Gbit/s")
+    good = [nic for nic in nics if nic["state"] == "ACTIVE" and not (rate and (nic["rate_gbit_s"] or rate) < rate)]
+    ours = {nic["model"] for nic in good}
+    ill = [nic for nic in nics if nic not in good and (nic["model"] in ours or not ours)]
+    for nic in ill if len(good) < count else ():
+        if nic["state"] == "ACTIVE":
+            judge.add("nic-rate", nic["hca"], f"{nic['rate_gbit_s']:g} Gbit/s", f"{rate:g} Gbit/s")
+        else:
+            judge.add("nic-link", nic["hca"], nic["state"] or "unknown", "ACTIVE")
     for nic in nics if count else ():
         if nic["width"] and nic["max_width"] and nic["width"] < nic["max_width"]:
             judge.add("nic-width", nic["hca"], f"x{nic['width']:g}", f"x{nic['max_width']:g}")
@@ -732,7 +736,9 @@ class Node:
         if hours:
             since = ["--since", f"{int(hours * 60)} min ago"]
             flaps = parse_flaps(self.command(["journalctl", "--no-pager", "--quiet", "--output=cat", *since]))
-        judge_nics(self.judge, [nic for nic in nics if nic["hca"] not in bridges], wanted, flaps)
+        layer = {"infiniband": "InfiniBand", "roce": "Ethernet"}.get(wanted.get("kind"), "")
+        cards = [nic for nic in nics if nic["hca"] not in bridges and layer in (nic["link_layer"] or layer)]
+        judge_nics(self.judge, cards, wanted, flaps)
 
     def nic(self, path):
         device = os.path.realpath(f"{path}/device")
@@ -740,6 +746,8 @@ class Node:
         return {
             "hca": os.path.basename(path),
             "netdevs": sorted(os.path.basename(name) for name in glob.glob(f"{device}/net/*")),
+            "model": self.text(f"{device}/vendor") + self.text(f"{device}/device"),
+            "link_layer": self.text(f"{path}/ports/1/link_layer"),
             "state": state.partition(":")[2].strip() or state,
             "rate_gbit_s": number(self.text(f"{path}/ports/1/rate")),
             "width": number(self.text(f"{device}/current_link_width")),

@@ -426,9 +426,12 @@ def test_xid_of_a_gpu_that_the_tool_does_not_show_names_the_bus() -> None:
 # Fabric cards
 
 
-NIC = {"hca": "mlx5_0", "netdevs": ["ib0"], "state": "ACTIVE", "rate_gbit_s": 400.0, "width": 16.0, "max_width": 16.0}
+NIC = {
+    "hca": "mlx5_0", "model": "0x15b30x1021", "netdevs": ["ib0"], "state": "ACTIVE", "rate_gbit_s": 400.0,
+    "width": 16.0, "max_width": 16.0,
+}  # fmt: skip
 WANTED = {"count": 2, "gbit_s": 400.0, "kind": "infiniband"}
-STORAGE = {**NIC, "hca": "mlx5_9", "netdevs": ["eth9"], "rate_gbit_s": 100.0}
+STORAGE = {**NIC, "hca": "mlx5_9", "model": "0x15b30xa2dc", "netdevs": ["eth9"], "rate_gbit_s": 200.0}
 
 
 @pytest.mark.parametrize(
@@ -446,7 +449,7 @@ def test_fabric_card_by_card(
     change: dict[str, Any], flaps: dict[str, int], expected: list[tuple[str, str, str]]
 ) -> None:
     of = judge()
-    health.judge_nics(of, [NIC, {**NIC, "hca": "mlx5_1", "netdevs": ["ib1"], **change}], WANTED, flaps)
+    health.judge_nics(of, [NIC, {**NIC, "hca": "mlx5_1", "netdevs": ["ib1"], **change}, STORAGE], WANTED, flaps)
     assert told(of) == expected
 
 
