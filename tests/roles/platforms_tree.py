@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -51,7 +52,12 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Platform:
-    """The description `name`."""
+    """The description `name`, the caller's own to change."""
+    return copy.deepcopy(_read(name))
+
+
+@functools.cache
+def _read(name: str) -> Platform:
     from ruamel.yaml import YAML
 
     loaded: Platform = YAML(typ="safe").load((PLATFORMS / f"{name}.yaml").read_text(encoding="utf-8"))
