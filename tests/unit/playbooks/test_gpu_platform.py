@@ -11,7 +11,9 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,15 @@ from tests.roles import platforms_tree
 
 from .gpu_platform_node import Node, expected, gpu_platform
 
+MEMORY = Path("/dev/shm")
 H100, H100_GPU, H100_NIC = "hgx-h100", "0000:43:00.0", "0000:40:00.0"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory where the machine has such a folder: a node is a thousand files, which a disk takes ten times as long."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 # ---------------------------------------------------------------- descriptions
