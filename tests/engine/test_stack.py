@@ -142,6 +142,9 @@ def test_a_lost_config_file_is_made_again_and_up_goes_on(project: Project) -> No
 
     assert stackfile.deployment(NAME)
     assert stack.up().ok
+    stackfile.path(NAME).write_text(": : no YAML")
+    with pytest.raises(ProblemError, match=f"ENG-009.*\n.*Pulumi.{NAME}.yaml cannot be read"):
+        stack.up()
 
 
 def test_a_wrong_passphrase_is_said_in_plain_words(project: Project) -> None:

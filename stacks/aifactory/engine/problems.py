@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aifactory import paths
-from aifactory.engine import environment
+from aifactory.engine import environment, stackfile
 from aifactory.errors import Exit, ProblemError, fail
 
 
@@ -26,6 +26,12 @@ def known(region: str, text: str) -> ProblemError | None:  # noqa: PLR0911 - a l
         return fail("ENG-011", f"Region {region}: {text}", code=Exit.PREFLIGHT, fix=fix)
     if "failed to load checkpoint" in text:
         return _damaged(region, text)
+    if "invalid YAML file" in text:
+        config = stackfile.path(region)
+        fix = (
+            f"mend it, or remove it: `aifactory up {region}` makes it again, without the encrypted values that it held"
+        )
+        return fail("ENG-009", f"{config} cannot be read: {text}", code=Exit.PREFLIGHT, fix=fix)
     if "no space left on device" in text:
         return fail("ENG-007", text, code=Exit.PREFLIGHT, fix="free space there, or point AIFACTORY_HOME elsewhere")
     if "no folder at path" in text:
