@@ -1,0 +1,67 @@
+# ruff: noqa: F811 (a fixture is a parameter of the same name)
+"""A region of GPU nodes from its file: two HGX H100 that are simulated, everything that is done to them is real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.driver import LocalRegion
+from tests.roles.conftest import Node, Site, site  # noqa: F401 (fixture)
+from tests.roles.gpu_nodes import GpuNodes, faults, gpu_nodes, platform, repositories  # noqa: F401 (fixtures)
+from tests.roles.vendor_repo import Repositories
+
+pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.containers, pytest.mark.timeout(900)]
+
+
+def region_file(name: str, key: Path, nodes: tuple[Node, ...], packages: Repositories, version: str) -> str:
+    hosts = "".join(
+        f'      - {{name: {n.name}, address: {n.host.node_address}, host_key: "{n.host.host_key}"}}\n' for n in nodes
+    )
+    nvidia = packages.nvidia
+    return (
+        f"version: 1\nname: {name}\njurisdiction: {{country: NO}}\n"
+        f'provider:\n  kind: static\n  ssh: {{user: ops, private_key: "{key}"}}\n'
+        f"pools:\n  - name: train\n    shape: {nodes[0].host.shape}\n    hosts:\n{hosts}"
+        f'software:\n  driver_version: "{version}"\n'
+        f'  repositories: {{nvidia: {{url: "{nvidia.url}", fingerprint: {nvidia.fingerprint}}}}}\n'
+        "power: {cap_w_per_gpu: 600}\n"
+    )
+
+
+def test_region_of_gpu_nodes_comes_up_is_upgraded_and_says_which_node_is_ill(
+    fresh: LocalRegion,
+    site: Site,
+    gpu_nodes: GpuNodes,
+    repositories: Repositories,
+) -> None:
+    nodes = gpu_nodes("hgx-h100", 2)
+    key = fresh.home / "operator"
+    key.parent.mkdir(parents=True, exist_ok=True)
+    key.write_text(site.private_key)
+    key.chmod(0o600)
+    file = fresh.regions / f"{fresh.name}.yaml"
+
+    # one GPU of a node is not there: the node and the check are named, the other node is whole
+    faults(nodes[1], f"gpu-missing {platform('hgx-h100')['gpus'][3]['bdf']}")
+    file.write_text(region_file(fresh.name, key, nodes, repositories, "580.126.20"))
+    broken = fresh.run("up", "--yes")
+    assert broken.returncode == 4, broken.stdout + broken.stderr
+    assert nodes[1].name in broken.stderr
+    assert "GPU-COUNT" in broken.stderr
+    assert nodes[0].sh("cat /sys/module/nvidia/version") == "580.126.20"
+
+    faults(nodes[1])
+    fresh.ok("up", "--yes")
+    assert set(fresh.json("up", "--yes")["changes"]) == {"same"}
+    for node in nodes:
+        assert "NCCL_IB_HCA==" in node.sh("cat /etc/nccl.conf")
+        assert node.sh("systemctl is-active nvidia-fabricmanager nvidia-persistenced").split() == ["active"] * 2
+
+    # another driver: both nodes restart, one after the other
+    file.write_text(region_file(fresh.name, key, nodes, repositories, "580.178.04"))
+    fresh.ok("up", "--yes")
+    assert [n.sh("cat /sys/module/nvidia/version") for n in nodes] == ["580.178.04"] * 2
+    assert set(fresh.json("up", "--yes")["changes"]) == {"same"}
+    fresh.ok("destroy", "--yes")
