@@ -8,13 +8,17 @@ import pytest
 
 from tests.roles.conftest import Node
 from tests.roles.gpu_nodes import (  # noqa: F401 (fixtures)
+    PLATFORMS,
     GpuNodes,
     boot_id,
     faults,
     gpu_nodes,
+    platform,
     reboot,
     repositories,
 )
+from tests.roles.simnode.on_node import pci, smi, sysfs
+from tests.roles.simnode.on_node.core import View
 from tests.roles.vendor_repo import Repositories
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
@@ -35,19 +39,26 @@ EOF"""
 @pytest.fixture(scope="module")
 def bare(gpu_nodes: GpuNodes) -> Node:  # noqa: F811
     """Nothing is ever installed on it."""
-    (node,) = gpu_nodes("hgx-h100")
+    (node,) = gpu_nodes("hgx-h100", archive=False)
     return node
 
 
 @pytest.fixture(scope="module")
 def installed(gpu_nodes: GpuNodes, repositories: Repositories) -> Node:  # noqa: F811
     """An HGX B200 with the older driver, by plain apt from the signed repository."""
-    (node,) = gpu_nodes("hgx-b200")
+    (node,) = gpu_nodes("hgx-b200", archive=False)
     node.sh(repositories.nvidia.sources())
     node.sh(f"{APT} update", 120)
     node.sh(f"{APT} install nvidia-driver-pinning-{OLD} linux-headers-amd64", 120)
     node.sh(f"{APT} install nvidia-driver-cuda nvidia-kernel-open-dkms", 120)
     return node
+
+
+def driver(node: Node, repositories: Repositories, more: str) -> None:  # noqa: F811
+    """The newer driver, and `more`."""
+    node.sh(f"{repositories.nvidia.sources()}{APT} update", 120)
+    node.sh(f"{APT} install linux-headers-amd64 nvidia-driver-pinning-{NEW}", 120)
+    node.sh(f"{APT} install nvidia-driver-cuda nvidia-kernel-open-dkms {more}", 120)
 
 
 def said(node: Node, script: str) -> tuple[int, str]:
@@ -178,6 +189,106 @@ def test_unsigned_modules_are_refused_under_secure_boot(installed: Node) -> None
     )  # fmt: skip
     faults(installed)
     installed.sh("modprobe nvidia")
+
+
+# -- other platforms
+
+
+def test_fabric_manager_ends_where_there_is_nothing_to_manage(
+    gpu_nodes: GpuNodes,  # noqa: F811
+    repositories: Repositories,  # noqa: F811
+) -> None:
+    (node,) = gpu_nodes("l40s", archive=False)
+    driver(node, repositories, f"nvidia-fabricmanager={NEW}-1 nvidia-container-toolkit-base=1.18.2-1")
+    count = len(platform("l40s")["gpus"])
+    assert node.sh(CUDA) == f"0 {count} {[0] * count}"
+    assert said(node, "systemctl start nvidia-fabricmanager")[0] != 0
+    assert "NV_WARN_NOTHING_TO_DO" in node.sh("journalctl -u nvidia-fabricmanager -o cat")
+    # A specification that names the GPUs and the libraries of this driver.
+    node.sh("nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml")
+    assert "nvidia.com/gpu=all" in node.sh("nvidia-ctk cdi list").splitlines()
+    assert f"libcuda.so.{NEW}" in node.sh("cat /etc/cdi/nvidia.yaml")
+    # A limit holds until the driver is loaded anew, and others may hold it lower.
+    assert "was set to 200.00 W from 350.00 W" in node.sh("nvidia-smi -pl 200")
+    assert said(node, "nvidia-smi -pl 9999")[0] != 0
+    faults(node, "power-held 1 150", "smi-hang 0", "clocks 2 hw_thermal_slowdown", "remap-pending 0")
+    shown = node.sh("nvidia-smi --query-gpu=enforced.power.limit --format=csv,noheader,nounits").split()
+    assert shown[:2] == ["200.00", "150.00"]
+    assert "HW Thermal Slowdown                        : Active" in node.sh("nvidia-smi -i 2 -q -d PERFORMANCE")
+    assert node.sh("nvidia-smi -i 0 -q -x | grep -o '<remapped_row_pending>[A-Za-z]*'") == "<remapped_row_pending>Yes"
+    assert node.sh("nvidia-smi --query-remapped-rows=remapped_rows.pending --format=csv,noheader -i 0") == "1"
+    faults(node, "smi-hang")
+    assert said(node, "timeout 1 nvidia-smi")[0] == 124
+
+
+def test_rack_is_up_when_its_services_are(gpu_nodes: GpuNodes, repositories: Repositories) -> None:  # noqa: F811
+    (node,) = gpu_nodes("gb200-nvl72", archive=False)
+    driver(node, repositories, f"nvidia-imex={NEW}-1")
+    assert node.sh(CUDA) == f"0 4 {[0] * 4}"
+    assert "CliqueId                                       : 32766" in node.sh("nvidia-smi -q")
+    assert said(node, "systemctl start nvidia-imex")[0] != 0  # no nodes
+    node.sh("printf '10.0.0.1\\n10.0.0.2\\n' >/etc/nvidia-imex/nodes_config.cfg; systemctl start nvidia-imex")
+    assert "IMEX_CMD_ENABLED" in said(node, "nvidia-imex-ctl -N -j")[1]
+    node.sh("sed -i s/IMEX_CMD_ENABLED=0/IMEX_CMD_ENABLED=1/ /etc/nvidia-imex/config.cfg")
+    node.sh("systemctl restart nvidia-imex")
+    assert json.loads(node.sh("nvidia-imex-ctl -N -j"))["status"] == "UP"
+    faults(node, "imex-not-ready 10.0.0.2")
+    told = json.loads(node.sh("nvidia-imex-ctl -N -j"))
+    assert [told["status"], *(row["status"] for row in told["nodes"].values())] == ["DEGRADED", "READY", "UNAVAILABLE"]
+    node.sh("echo 'options nvidia NVreg_CreateImexChannel0=1' >/etc/modprobe.d/x.conf")
+    reboot(node)
+    assert node.sh("stat -c %F /dev/nvidia-caps-imex-channels/channel0") == "character special file"
+    assert "CreateImexChannel0: 1" in node.sh("cat /proc/driver/nvidia/params")
+
+
+def test_amd_node_has_its_own_tools(gpu_nodes: GpuNodes, repositories: Repositories) -> None:  # noqa: F811
+    (node,) = gpu_nodes("mi300x", archive=False)
+    assert len(node.sh("lspci -Dnn -d 1002::1200").splitlines()) == 8
+    node.sh(f"{repositories.amd.sources()}{repositories.doca.sources()}{APT} update", 120)
+    packages = "linux-headers-amd64 amdgpu-dkms amd-smi-lib amd-container-toolkit mlnx-ofed-kernel-dkms mlnx-tools"
+    node.sh(f"{APT} install {packages}", 120)
+    node.sh("rmmod amdgpu; modprobe amdgpu")  # in place of the one that the kernel brought
+    assert json.loads(node.sh("amd-smi list --json"))[0]["bdf"] == "0000:05:00.0"
+    assert node.sh("cat /sys/module/amdgpu/version") == "6.16.6"
+    assert node.sh("stat -c %F /dev/kfd /dev/dri/renderD135 | sort -u") == "character special file"
+    faults(node, "ecc 3 7")
+    rows = json.loads(node.sh("amd-smi metric --ecc --json"))["gpu_data"]
+    assert rows[3]["ecc"]["total_uncorrectable_count"] == 7
+    node.sh("amd-ctk cdi generate")
+    assert "amd.com/gpu=all" in node.sh("amd-ctk cdi list").splitlines()
+    # RoCE classes of a card are set, and forgotten with a reboot; systemd has a unit for the card.
+    node.sh("mlnx_qos -i rdma0 --trust dscp --pfc 0,0,0,1,0,0,0,0 && mlnx_qos -i rdma0 --dscp2prio set,26,5")
+    shown = node.sh("mlnx_qos -i rdma0")
+    assert "Priority trust state: dscp" in shown
+    assert "prio:5 dscp:47,46,45,44,43,42,41,40,\n\tprio:5 dscp:26," in shown
+    node.sh("echo 104 >/sys/class/infiniband/mlx5_0/tc/1/traffic_class")
+    assert node.sh("cat /sys/class/infiniband/mlx5_0/tc/1/traffic_class") == "104"
+    assert node.sh("systemctl is-active sys-subsystem-net-devices-rdma0.device") == "active"
+    reboot(node)
+    assert node.sh("systemctl is-active sys-subsystem-net-devices-rdma0.device") == "active"
+    assert "Priority trust state: pcp" in node.sh("mlnx_qos -i rdma0")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PLATFORMS.glob("*.yaml")))
+def test_every_described_platform_can_be_shown(name: str) -> None:
+    """Without a node: what would be written and printed."""
+    description = platform(name)
+    modules = {module: {"srcversion": "", "version": NEW} for module in ("nvidia", "mlx5_ib", "efa", "mlx5_core")}
+    view = View(description, [], {"modules": modules})
+    made = sysfs.tree(view)
+    functions = {entry["bdf"]: entry for entry in pci.functions(view)}
+    devices = [*description["gpus"], *description["nvswitches"], *description["nics"]]
+    assert {device["bdf"]: device["id"] for device in devices}.items() <= {
+        bdf: entry["id"] for bdf, entry in functions.items()
+    }.items()
+    assert {f"/sys/bus/pci/devices/{bdf}" for bdf in functions} <= made.keys()
+    assert {f"/sys/class/infiniband/{nic['hca']}" for nic in description["nics"] if nic["hca"]} <= made.keys()
+    assert sum(b"SW_MNG" in made.get(f"{sysfs.folder(nic)}/vpd", b"") for nic in description["nics"]) == sum(
+        nic["vpd_sw_mng"] for nic in description["nics"]
+    )
+    if "nvidia" in description:
+        assert len(smi.gpus(view)) == len(description["gpus"])
+        assert all(smi.report(view, gpu) and smi.fields(view, gpu) for gpu in smi.gpus(view))
 
 
 # -- the repository

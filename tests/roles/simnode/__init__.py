@@ -22,7 +22,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tests.roles.simnode.on_node.main import ALWAYS, names
 
@@ -39,7 +39,12 @@ sys.exit(main(sys.argv))
 """
 INIT = f"""\
 #!/bin/sh
-{FOLDER}/bin/simnode boot >/var/log/simnode.log 2>&1
+exec 3>&1 >>/var/log/simnode.log 2>&1
+[ -e {FOLDER}/ready ] || sh {FOLDER}/setup
+{FOLDER}/bin/simnode boot
+exec >&3 2>&1 3>&-
+# systemd looks at the simulated devices too, which are not in a file system of type sysfs.
+export SYSTEMD_DEVICE_VERIFY_SYSFS=0
 exec /lib/systemd/systemd "$@"
 """
 """Takes the place of /sbin/init: whatever systemd starts sees the simulated hardware, as after a real boot."""
@@ -56,16 +61,16 @@ for name in {{always}}; do
   ln -sf {FOLDER}/run /usr/sbin/$name
   [ ! -e /usr/bin/$name.real ] || ln -sf {FOLDER}/run /usr/bin/$name
 done
-rm -f /sbin/init
-cp {FOLDER}/init /sbin/init
-ln -sf {FOLDER}/simnode_cuda.pth /usr/lib/python3/dist-packages/simnode_cuda.pth
-systemctl unmask -q systemd-logind.service systemd-modules-load.service
-mkdir -p /etc/systemd/system/systemd-modules-load.service.d
-printf '[Unit]\\nConditionCapability=\\n[Service]\\nExecStart=\\nExecStart={FOLDER}/bin/simnode modules-load\\n' \\
-  >/etc/systemd/system/systemd-modules-load.service.d/simnode.conf
-systemctl daemon-reload
-systemctl enable -q --now simnode-faults.path
-{FOLDER}/bin/simnode boot --first
+rm -f /etc/systemd/system/systemd-logind.service /etc/systemd/system/systemd-modules-load.service
+ln -sf ../simnode-faults.path /etc/systemd/system/multi-user.target.wants/simnode-faults.path
+touch {FOLDER}/ready
+"""
+MODULES_LOAD = f"""\
+[Unit]
+ConditionCapability=
+[Service]
+ExecStart=
+ExecStart={FOLDER}/bin/simnode modules-load
 """
 WATCH = f"""\
 [Unit]
@@ -84,32 +89,26 @@ ExecStart={FOLDER}/bin/simnode refresh
 """
 
 
-class Machine(Protocol):
-    """What is needed of tests.roles.conftest.Node."""
+def prepared(description: dict[str, Any]) -> bytes:
+    """A tar to unpack at the root of a container before its first start: it starts as the node that is described.
 
-    @property
-    def engine(self) -> Any: ...
-    @property
-    def name(self) -> str: ...
-
-    def sh(self, script: str, timeout_s: float = 60) -> str: ...
-
-
-def install(node: Machine, description: dict[str, Any]) -> None:
-    """Makes the running node one with the hardware of the description. Everything lasts over reboots."""
+    Everything lasts over reboots. What went wrong at a start stands in /var/log/simnode.log of the node.
+    """
     every = " ".join(names())
     files = {
         f"{FOLDER}/run": (LAUNCHER, 0o755),
-        f"{FOLDER}/init": (INIT, 0o755),
+        "usr/sbin/init": (INIT, 0o755),
         f"{FOLDER}/setup": (SETUP.format(every=every, always=" ".join(ALWAYS)), 0o755),
-        f"{FOLDER}/simnode_cuda.pth": ("import sys; sys.path.append('/opt/simnode'); import on_node.cuda\n", 0o644),
-        "/etc/simnode/platform.json": (json.dumps(description), 0o644),
-        "/etc/systemd/system/simnode-faults.path": (WATCH, 0o644),
-        "/etc/systemd/system/simnode-faults.service": (REFRESH, 0o644),
+        "usr/lib/python3/dist-packages/simnode_cuda.pth": (
+            f"import sys; sys.path.append('{FOLDER}'); import on_node.cuda\n", 0o644,
+        ),
+        "etc/simnode/platform.json": (json.dumps(description), 0o644),
+        "etc/systemd/system/simnode-faults.path": (WATCH, 0o644),
+        "etc/systemd/system/simnode-faults.service": (REFRESH, 0o644),
+        "etc/systemd/system/systemd-modules-load.service.d/simnode.conf": (MODULES_LOAD, 0o644),
         **{f"{FOLDER}/on_node/{path.name}": (path.read_text("utf-8"), 0o644) for path in HERE.glob("*.py")},
-    }
-    node.engine.copy_in(node.name, packed(files))
-    node.sh(f"sh {FOLDER}/setup")
+    }  # fmt: skip
+    return packed(files)
 
 
 def packed(files: dict[str, tuple[str, int]]) -> bytes:

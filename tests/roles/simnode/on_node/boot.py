@@ -15,32 +15,30 @@ DEFAULT_ARGUMENTS = "BOOT_IMAGE=/boot/vmlinuz-{kernel} root=UUID=5f0c0f6e-8a6d-4
 
 def run(_name: str, arguments: list[str]) -> int:
     if arguments[:1] == ["boot"]:
-        boot(first="--first" in arguments)
+        boot()
     elif arguments[:1] == ["modules-load"]:
         for module in modules_load():
             kernel.load(module, {}, quiet=True)
     elif arguments[:1] != ["refresh"]:  # main has refreshed already
-        print("usage: simnode boot [--first] | refresh | modules-load", file=sys.stderr)
+        print("usage: simnode boot | refresh | modules-load", file=sys.stderr)
         return 2
     return 0
 
 
-def boot(first: bool) -> None:
-    """`first`: the system is up already and keeps the machine's boot id, which systemd has read by now."""
+def boot() -> None:
     if sysfs.covered():
         return
     RUN.mkdir(exist_ok=True, mode=0o755)
     (RUN / "started").touch()
     core.KERNEL_LOG.touch()
-    if not first:
-        _volatile_faults_end()
+    _volatile_faults_end()
     sysfs.cover()
-    if not first:
-        sysfs.cover_file("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n".encode())
+    sysfs.cover_file("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n".encode())
     sysfs.cover_file("/proc/cmdline", f"{arguments()}\n".encode())
     core.kernel_says(f"Linux version {core.KERNEL} (simulated)")
     sysfs.make_links(core.view())
-    _load_modules(first)
+    sysfs.tell_udev()
+    _load_modules()
     sysfs.apply(core.view())
     sysfs.refresh()
 
@@ -71,16 +69,15 @@ def _volatile_faults_end() -> None:
         core.FAULTS.write_text("".join(kept), encoding="utf-8")
 
 
-def _load_modules(first: bool) -> None:
+def _load_modules() -> None:
     """What udev and systemd-modules-load bring in: drivers of the devices that are there, /etc/modules-load.d."""
     view = core.view()
     vendors = {device["id"].partition(":")[0] for device in [*view.gpus, *view.nics]}
     wanted = [name for vendor in sorted(vendors) for name in sysfs.INBOX.get(vendor, ())]
     if view.has("nouveau") and core.NVIDIA in vendors:
         wanted.append("nouveau")
-    if not first:
-        wanted += [name for vendor, name in ((core.NVIDIA, "nvidia"), (core.AMD, "amdgpu")) if vendor in vendors]
-        wanted += modules_load()
+    wanted += [name for vendor, name in ((core.NVIDIA, "nvidia"), (core.AMD, "amdgpu")) if vendor in vendors]
+    wanted += modules_load()
     for name in wanted:
         if not kernel.blacklisted(name):
             kernel.load(name, {}, quiet=True)

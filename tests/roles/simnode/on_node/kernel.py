@@ -39,7 +39,7 @@ MODPROBE_FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d",
 def run(name: str, arguments: list[str]) -> int:
     return {
         "modprobe": modprobe, "insmod": modprobe, "rmmod": rmmod, "lsmod": lsmod, "modinfo": modinfo,
-        "depmod": lambda _: 0, "dkms": dkms, "dmesg": dmesg, "journalctl": journalctl, "mokutil": mokutil,
+        "depmod": depmod, "dkms": dkms, "dmesg": dmesg, "journalctl": journalctl, "mokutil": mokutil,
         "update-initramfs": update_initramfs, "update-grub": update_grub, "nvidia-modprobe": nvidia_modprobe,
     }[name](arguments)  # fmt: skip
 
@@ -207,6 +207,15 @@ def modprobe(arguments: list[str]) -> int:
             if not quiet:
                 print(error, file=sys.stderr)
     return worst
+
+
+def depmod(_arguments: list[str]) -> int:
+    """Writes the list of the modules that were built here, in place of the one that was there."""
+    lines = [f"updates/dkms/{path.name}:\n" for path in sorted(DKMS_TARGET.glob("*.ko"))]
+    part = MODULES / "modules.dep.part"
+    part.write_text("".join(lines), encoding="utf-8")
+    part.replace(MODULES / "modules.dep")
+    return 0
 
 
 def rmmod(arguments: list[str]) -> int:
@@ -401,6 +410,7 @@ def _dkms_write(module: str, version: str, source: Path, target: Path) -> None:
     content["peermem"] = Path("/usr/src/ofa_kernel").exists()
     for name in FAMILY if module == "nvidia" else (module,):
         (target / f"{name}.ko").write_text(json.dumps(content), encoding="utf-8")
+    depmod([])
     for other in (DKMS / module).glob("*/*/x86_64/installed"):
         if other.parents[2].name != version and other.parents[1].name == target.parents[1].name:
             other.unlink()
@@ -414,8 +424,9 @@ def _dkms_remove(module: str, version: str, *, entirely: bool) -> int:
         )
         return 3
     in_use = any(place.glob("*/x86_64/installed"))
-    for name in FAMILY if in_use else ():
+    for name in (FAMILY if module == "nvidia" else (module,)) if in_use else ():
         (DKMS_TARGET / f"{name}.ko").unlink(missing_ok=True)
+    depmod([])
     if entirely:
         shutil.rmtree(place)
         with contextlib.suppress(OSError):

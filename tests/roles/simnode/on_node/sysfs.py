@@ -28,6 +28,8 @@ COVERED = ("/sys/devices", "/sys/bus/pci", "/sys/class", "/sys/module", "/sys/fi
 FILES = ("/proc/modules", "/proc/devices")
 CLASSES = ("net", "infiniband", "infiniband_verbs", "infiniband_mad", "drm", "kfd")
 """Folders of /sys/class that are ours."""
+OFED = Path("/usr/src/ofa_kernel")
+"""There when the vendor's RDMA modules are installed in place of the kernel's; they show more switches."""
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 RATES = {800: "4X XDR", 400: "4X NDR", 200: "4X HDR", 100: "4X EDR", 50: "1X HDR", 40: "4X QDR", 25: "1X EDR"}
 INBOX = {"15b3": ("mlx5_core", "mlx5_ib", "ib_core", "ib_uverbs"), "1d0f": ("efa", "ib_core", "ib_uverbs")}
@@ -46,6 +48,7 @@ def refresh() -> None:
         seen = hashlib.sha256()
         for path in (core.FAULTS, core.STATE):
             seen.update(path.read_bytes() if path.exists() else b"-")
+        seen.update(b"ofed" if OFED.exists() else b"-")
         mark = RUN / "applied"
         if not mark.exists() or mark.read_text() != seen.hexdigest():
             apply(core.view())
@@ -73,6 +76,9 @@ def apply(view: View) -> None:
 
 
 def _write(path: Path, wanted: bytes | tuple[str]) -> None:
+    for parent in path.parents:
+        if str(parent).startswith("/sys/devices/pci") and parent.is_symlink():  # a card of the machine at our place
+            parent.unlink()
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(wanted, tuple):
         path.unlink(missing_ok=True)
@@ -243,6 +249,8 @@ def _rdma(made: Tree, view: View, places: dict[str, str]) -> None:
             "hca_type": "" if efa else "MT4129", "board_id": "MT_0000000838",
         })  # fmt: skip
         made[f"{place}/device"] = ("../../../" + nic["bdf"],)
+        if OFED.exists() and not efa:
+            made[f"{place}/tc/1/traffic_class"] = b"Global tclass=0\n"
         down = nic["down"]
         infiniband = nic["link_layer"] == "InfiniBand"
         _attributes(made, f"{place}/ports/1", {
@@ -288,6 +296,10 @@ def _netdevs(made: Tree, view: View, places: dict[str, str]) -> None:
         made[f"{place}/duplex"] = b"full\n"
         if nic["link_layer"] == "InfiniBand":
             made[f"{place}/type"] = b"32\n"
+        elif OFED.exists() and nic["id"].startswith(core.MELLANOX):
+            _attributes(made, f"{place}/ecn/roce_np", {"cnp_dscp": 48, "cnp_802p_prio": 6})
+            for side in ("roce_np", "roce_rp"):
+                _attributes(made, f"{place}/ecn/{side}/enable", {str(priority): 0 for priority in range(8)})
         made[f"/sys/class/net/{found.name}"] = ("../.." + place.removeprefix("/sys"),)
 
 
@@ -327,6 +339,25 @@ def make_links(view: View) -> None:
                 lines.append(f"address replace {address}/24 dev {name}")
     subprocess.run(["ip", "-force", "-batch", "-"], input="\n".join(lines), text=True, capture_output=True, check=False)
     (RUN / "cables").write_text("\n".join(nic["netdev"] for nic in wanted))
+
+
+def tell_udev() -> None:
+    """What udev would have noted of the network devices, so that systemd has a unit for each (udev itself is off)."""
+    for found in sorted((REAL / "class/net").iterdir()):
+        if found.name == "lo" or not (found / "ifindex").exists():
+            continue
+        identity = f"n{(found / 'ifindex').read_text().strip()}"
+        alias = f"/sys/subsystem/net/devices/{found.name}"
+        for path, text in (
+            (
+                f"data/{identity}",
+                f"I:1\nE:ID_NET_NAME={found.name}\nE:SYSTEMD_ALIAS={alias}\nG:systemd\nQ:systemd\nV:1\n",
+            ),
+            (f"tags/systemd/{identity}", ""),
+        ):
+            place = Path("/run/udev", path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
 
 
 # -- modules, /proc
