@@ -1,6 +1,6 @@
 # What a person or CI types. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kubernetes up down doctor test test-fast check format clean
+.PHONY: help setup setup-kubernetes up down doctor test test-fast test-gpu check format clean
 SHELL := /bin/sh
 BIN := .venv/bin
 REGION ?= local
@@ -33,6 +33,9 @@ test: setup ## the whole test suite
 
 test-fast: setup ## tests that need no engine and no containers
 	@$(BIN)/python -m pytest -n 2 -m "$(FAST)" $(PYTEST)
+
+test-gpu: setup ## this machine's own GPUs, where it has some
+	@$(BIN)/python -m pytest -rs -n 0 tests/gpu $(PYTEST)
 
 check: setup ## linters, types, import order, fast tests: before each commit
 	$(BIN)/ruff check .
