@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
+import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -43,7 +45,8 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def region(ground: Ground) -> RegionPlan:
+def region(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> RegionPlan:
+    monkeypatch.setattr(preflight, "INOTIFY_LIMIT", Path("/nowhere"))  # other tests on this machine have nodes too
     return plan(f"{ground.region}-p", unused_cidr(ground.podman), free_port())
 
 
@@ -122,6 +125,22 @@ def test_check_little_disk_space_names_the_folder(
     assert storage.rule == cache.rule == "PRE-108"
     assert storage.message.startswith("2.0 GiB are free for the container storage (")
     assert str(tmp_path / "cache") in cache.message
+
+
+def test_check_too_few_inotify_instances_name_the_command_that_mends_it(
+    region: RegionPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watched = ctypes.CDLL(None).inotify_init()
+    assert preflight._inotify_of_root() >= 1
+    monkeypatch.setattr(preflight, "_inotify_of_root", lambda: 100)
+    limit = tmp_path / "limit"
+    monkeypatch.setattr(preflight, "INOTIFY_LIMIT", limit)
+    limit.write_text(f"{100 + 3 * preflight.INOTIFY_A_NODE - 1}\n")
+    problem = only(preflight.check(region, None), "PRE-109")
+    assert (problem.fix or "").startswith("sysctl -w fs.inotify.max_user_instances=")
+    limit.write_text(f"{100 + 3 * preflight.INOTIFY_A_NODE}\n")
+    assert preflight.check(region, None) == []
+    os.close(watched)
 
 
 @pytest.fixture
