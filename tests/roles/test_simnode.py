@@ -100,6 +100,8 @@ def test_node_goes_on_working_as_a_node(bare: Node) -> None:
     assert "eth0" in bare.sh("ls /sys/class/net")
     assert bare.sh("cat /sys/module/kernel/parameters/panic") != ""
     assert bare.sh("nproc") != ""
+    assert said(bare, "systemd-detect-virt --vm") == (1, "none")
+    assert bare.sh("systemd-detect-virt") != "none"  # a container all the same
 
 
 def test_without_the_package_there_is_no_tool(bare: Node) -> None:

@@ -62,6 +62,13 @@ class View:
         return self.has("secure-boot") or self.description.get("secure_boot") == "enabled"
 
     @property
+    def redirecting(self) -> set[str]:
+        """Bridges whose access control sends traffic between cards up to the processor."""
+        every = {bridge for device in [*self.gpus, *self.nics] for bridge in device.get("path") or []}
+        named = {bridge for words in self.fault("acs") for bridge in words or every}
+        return named | set(self.description.get("acs") or [])
+
+    @property
     def modules(self) -> dict[str, dict[str, Any]]:
         loaded: dict[str, dict[str, Any]] = self.state.setdefault("modules", {})
         return loaded
@@ -71,11 +78,14 @@ class View:
         for position, raw in enumerate(self.description.get("gpus") or []):
             gpu = {**raw, "position": position, "serial": str(sizes.get("serials", 1) + position)}
             gpu["uuid"] = str(uuid.uuid5(uuid.NAMESPACE_OID, gpu["serial"]))
-            gpu["revff"] = self.has("gpu-revff", raw["bdf"])
-            gpu["max_width"] = raw["width"]
+            gpu["revff"] = self.has("gpu-revff", raw["bdf"]) or raw.get("rev") == "ff"
+            gpu["max_width"], gpu["width"] = raw["width"], raw.get("current_width", raw["width"])
+            gpu["max_speed"], gpu["speed"] = raw["speed"], raw.get("current_speed", raw["speed"])
             if self.has("gpu-half-width", raw["bdf"]):
                 gpu["width"] = raw["width"] // 2
-            gpu["bar"] = 256 << 20 if self.has("gpu-small-bar", raw["bdf"]) else _bar(sizes.get("memory_mib", 0))
+            gpu["bar"] = raw["bar_gib"] << 30 if "bar_gib" in raw else _bar(sizes.get("memory_mib", 0))
+            if self.has("gpu-small-bar", raw["bdf"]):
+                gpu["bar"] = 256 << 20
             if position == 0 and self.has("unknown-gpu"):
                 gpu["id"] = (self.fault("unknown-gpu")[0] or [f"{raw['id'][:5]}2fff"])[0]
             if not self.has("gpu-missing", raw["bdf"]):
@@ -83,13 +93,15 @@ class View:
 
     def _nics(self) -> Iterator[dict[str, Any]]:
         for raw in self.description.get("nics") or []:
-            nic = {**raw, "max_width": raw["width"], "down": self.has("nic-down", raw["hca"])}
+            nic = {**raw, "down": raw.get("state") == "DOWN" or self.has("nic-down", raw["hca"] or raw["bdf"])}
+            nic["max_width"], nic["width"] = raw["width"], raw.get("current_width", raw["width"])
+            nic["max_speed"], nic["speed"] = raw["speed"], raw.get("current_speed", raw["speed"])
             if self.has("nic-half-width", raw["hca"]):
                 nic["width"] = raw["width"] // 2
             for hca, *rate in self.fault("nic-rate"):
                 if hca == raw["hca"]:
                     nic["rate"] = int(rate[0])
-            if not self.has("nic-missing", raw["hca"]):
+            if not (self.has("nic-missing", raw["hca"]) or self.has("nic-missing", raw["bdf"])):
                 yield nic
 
 

@@ -10,7 +10,7 @@ COMMANDS = {
     "pci": ("lspci",),
     "kernel": (
         "modprobe", "insmod", "rmmod", "lsmod", "modinfo", "depmod", "dkms", "dmesg", "journalctl", "mokutil",
-        "update-initramfs", "update-grub", "nvidia-modprobe",
+        "update-initramfs", "update-grub", "nvidia-modprobe", "systemd-detect-virt",
     ),
     "boot": ("simnode",),
     "smi": ("nvidia-smi",),
@@ -28,7 +28,7 @@ COMMANDS = {
 }  # fmt: skip
 ALWAYS = (
     "simnode", "lspci", "modprobe", "insmod", "rmmod", "lsmod", "modinfo", "depmod", "dmesg", "journalctl", "mokutil",
-    "update-initramfs", "update-grub",
+    "update-initramfs", "update-grub", "systemd-detect-virt",
 )  # fmt: skip
 """Commands that every node has from the start; the others come with a package."""
 

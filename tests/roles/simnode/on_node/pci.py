@@ -14,10 +14,15 @@ CLASSES = {
     "0604": "PCI bridge", "0302": "3D controller", "0300": "VGA compatible controller", "0680": "Bridge",
     "0207": "Infiniband controller", "0200": "Ethernet controller", "1200": "Processing accelerators",
 }  # fmt: skip
-MODELS = {"15b3:1021": "MT2910 Family [ConnectX-7]", "15b3:101d": "MT2892 Family [ConnectX-6 Dx]",
-          "15b3:101b": "MT28908 Family [ConnectX-6]", "15b3:1023": "CX8 Family [ConnectX-8]",
-          "15b3:a2dc": "MT43244 BlueField-3 integrated ConnectX-7 network controller",
-          "10de:22a3": "GH100 [H100 NVSwitch]", "10de:1af1": "GA100 [A100 NVSwitch]"}  # fmt: skip
+MODELS = {
+    "10de:20b0": "GA100 [A100 SXM4 40GB]", "10de:20b2": "GA100 [A100 SXM4 80GB]", "10de:2330": "GH100 [H100 SXM5 80GB]",
+    "10de:2335": "GH100 [H200 SXM 141GB]", "10de:26b9": "AD102GL [L40S]", "10de:1af1": "GA100 [A100 NVSwitch]",
+    "10de:22a3": "GH100 [H100 NVSwitch]", "1002:74a1": "Aqua Vanjaram [Instinct MI300X]",
+    "15b3:101b": "MT28908 Family [ConnectX-6]", "15b3:101d": "MT2892 Family [ConnectX-6 Dx]",
+    "15b3:1021": "MT2910 Family [ConnectX-7]", "15b3:1023": "CX8 Family [ConnectX-8]",
+    "15b3:a2dc": "MT43244 BlueField-3 integrated ConnectX-7 network controller",
+    "1000:c030": "PEX890xx PCIe Gen 5 Switch",
+}  # fmt: skip
 
 
 def functions(view: core.View) -> list[dict[str, Any]]:
@@ -25,11 +30,9 @@ def functions(view: core.View) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for kind, devices in (("gpu", view.gpus), ("switch", view.switches), ("nic", view.nics)):
         for device in devices:
-            name = device.get("name") if kind == "gpu" else MODELS.get(device["id"])
-            number = device["id"].partition(":")[2]
             found[device["bdf"]] = {
                 **device, "class": sysfs.pci_class(device, kind)[:4], "kind": kind,
-                "label": _label(name, number), "driver": sysfs.driver_of(view, device, kind),
+                "label": _label(device["id"]), "driver": sysfs.driver_of(view, device, kind),
                 "rev": "ff" if device.get("revff") else ("00" if kind == "nic" else "a1"),
             }  # fmt: skip
             for position, bridge in enumerate(sysfs.chain(device)):
@@ -37,14 +40,15 @@ def functions(view: core.View) -> list[dict[str, Any]]:
                 number = "10de:22b1" if position == 0 and on_grace else "8086:352a" if position == 0 else "1000:c030"
                 found.setdefault(bridge, {
                     "bdf": bridge, "id": number, "class": "0604", "kind": "bridge", "driver": "pcieport", "rev": "b0",
-                    "label": "PEX890xx PCIe Gen 5 Switch" if number == "1000:c030" else f"Device {number[5:]}",
-                    "acs": view.has("acs") and (not view.fault("acs")[0] or view.has("acs", bridge)),
+                    "label": _label(number),
+                    "acs": bridge in view.redirecting,
                 })  # fmt: skip
     return [found[bdf] for bdf in sorted(found)]
 
 
-def _label(name: str | None, number: str) -> str:
-    return f"Device {number}" if not name else name if "[" in name else f"Device [{name.removeprefix('NVIDIA ')}]"
+def _label(number: str) -> str:
+    """pci.ids does not know every device; lspci then prints the number."""
+    return MODELS.get(number, f"Device {number.partition(':')[2]}")
 
 
 def run(_name: str, arguments: list[str]) -> int:

@@ -26,7 +26,7 @@ REAL = RUN / "sys"
 """The machine's own /sys, where nothing lies over it."""
 COVERED = ("/sys/devices", "/sys/bus/pci", "/sys/class", "/sys/module", "/sys/firmware", "/proc/driver")
 FILES = ("/proc/modules", "/proc/devices")
-CLASSES = ("net", "infiniband", "infiniband_verbs", "infiniband_mad", "drm", "kfd")
+CLASSES = ("net", "infiniband", "infiniband_verbs", "infiniband_mad", "drm", "kfd", "iommu")
 """Folders of /sys/class that are ours."""
 OFED = Path("/usr/src/ofa_kernel")
 """There when the vendor's RDMA modules are installed in place of the kernel's; they show more switches."""
@@ -99,6 +99,9 @@ def tree(view: View) -> Tree:
     _modules(made, view)
     _nvidia_proc(made, view)
     made[SECURE_BOOT] = b"\x06\0\0\0" + (b"\1" if view.secure_boot else b"\0")
+    if view.description.get("iommu"):
+        for unit in ("smmu3.0x0000000005000000",) if view.description.get("arch") == "aarch64" else ("dmar0", "dmar1"):
+            made[f"/sys/class/iommu/{unit}/uevent"] = b""
     if view.amd and "amdgpu" in view.modules:
         _amdgpu(made, view, places)
     return made
@@ -139,7 +142,7 @@ def _pci(made: Tree, view: View, device: dict[str, Any], kind: str) -> str:
         "subsystem_vendor": f"0x{vendor}", "subsystem_device": "0x1234", "revision": "0xff" if lost else "0xa1",
         "numa_node": device.get("numa", -1), "local_cpulist": "0-1", "irq": "0", "enable": 1,
         "current_link_speed": "Unknown" if lost else speed, "current_link_width": 63 if lost else width,
-        "max_link_speed": speed, "max_link_width": device.get("max_width", width),
+        "max_link_speed": device.get("max_speed", speed), "max_link_width": device.get("max_width", width),
         "resource": _resource(device), "uevent": f"PCI_ID={device['id'].upper()}\nPCI_SLOT_NAME={device['bdf']}",
         "modalias": f"pci:v0000{vendor.upper()}d0000{number.upper()}sv*sd*bc{pci_class(device, kind)[:2]}sc*i*",
     }  # fmt: skip
@@ -179,9 +182,11 @@ def driver_of(view: View, device: dict[str, Any], kind: str) -> str:
     vendor = device["id"].partition(":")[0]
     by_vendor = {
         core.NVIDIA: "nvidia-nvswitch" if kind == "switch" else "nvidia", core.AMD: "amdgpu",
-        core.MELLANOX: "mlx5_core", core.AMAZON: "efa",
+        core.MELLANOX: "mlx5_core", core.AMAZON: "efa" if device.get("hca") else "ena",
     }  # fmt: skip
     name = by_vendor.get(vendor, "")
+    if name == "ena":
+        return name
     if kind == "gpu" and name == "nvidia" and "nouveau" in view.modules:
         return "nouveau"
     return name if {"nvidia-nvswitch": "nvidia"}.get(name, name) in view.modules else ""
@@ -221,7 +226,7 @@ def vpd(nic: dict[str, Any]) -> bytes:
 def rdma_devices(view: View) -> list[dict[str, Any]]:
     """Cards whose RDMA driver is loaded, as the kernel numbers them."""
     needed = {core.MELLANOX: "mlx5_ib", core.AMAZON: "efa"}
-    return [nic for nic in view.nics if needed.get(nic["id"].partition(":")[0]) in view.modules]
+    return [nic for nic in view.nics if nic["hca"] and needed.get(nic["id"].partition(":")[0]) in view.modules]
 
 
 def port(nic: dict[str, Any]) -> dict[str, str]:
