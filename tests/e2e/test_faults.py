@@ -75,6 +75,7 @@ def test_two_ups_at_once_and_a_node_that_dies_and_one_that_cannot_be_configured(
     assert running.end() == 4, running.text
     assert fresh.node(1) in running.text
     assert "failed (task" in running.text
+    assert fresh.ok("ssh", fresh.node(1), "hostname").strip() == fresh.node(1), "to look for what is wrong"
     # the other one dies while Ansible is on it
     podman("exec", fresh.node(1), "rm", broken)
     running = fresh.start("up", "--yes")

@@ -37,6 +37,10 @@ def test_up_makes_what_the_file_says_and_destroy_and_remove_leave_nothing(projec
     assert project.stack.exists()
     assert project.stack.outputs() == {"plain": 1, "secret_key": "[secret]"}
     assert project.stack.outputs(show_secrets=True) == {"plain": 1, "secret_key": "geheim"}
+    of = {kind: outputs for kind, outputs in project.stack.resource_outputs(show_secrets=True) if "secret" in outputs}
+    assert of == {"tiny:index:Thing": {**of["tiny:index:Thing"], "secret": "hush-hush"}}
+    hidden = [outputs["secret"] for _, outputs in project.stack.resource_outputs() if "secret" in outputs]
+    assert hidden == ["[secret]"]
     snapshot = project.stack.snapshot()
     assert snapshot
     assert "hush-hush" not in snapshot.text + _logs(project)

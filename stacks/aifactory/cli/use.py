@@ -6,11 +6,15 @@ import dataclasses
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aifactory.cli import output, regions
 from aifactory.errors import Exit, Problem, ProblemError, fail
 from aifactory.hosts.fleet import FleetHost
+
+if TYPE_CHECKING:
+    from aifactory.engine import Stack
+    from aifactory.plan.model import RegionPlan
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,18 @@ class Standing:
 
 
 def standing(name: str, *, secrets: bool = True) -> Standing:
-    """Outputs of the region's stack; raises ProblemError when it has never come up."""
+    """Outputs of the region's stack; of one whose first `up` failed, what its resources say.
+
+    Raises ProblemError where there is no node.
+    """
     from aifactory.engine import Stack
     from aifactory.serving import units
 
     loaded, plan = regions.load_plan(name)
     stack = Stack(loaded.spec)
     raw: dict[str, Any] = dict(stack.outputs(show_secrets=secrets)) if stack.exists() else {}
+    if stack.exists() and not raw.get("fleet"):
+        raw = _half_made(stack, plan, secrets=secrets)
     if not raw.get("fleet"):
         raise fail("CLI-010", f"Region {name} does not stand.", code=Exit.FAILED, fix=f"aifactory up {name}")
     return Standing(
@@ -66,6 +75,24 @@ def standing(name: str, *, secrets: bool = True) -> Standing:
         bastion_host_key=plan.ssh_bastion_host_key,
         units=units.of(plan),
     )
+
+
+def _half_made(stack: Stack, plan: RegionPlan, *, secrets: bool) -> dict[str, Any]:
+    """The stack's outputs as far as its resources have them: the engine sets its own only when an `up` succeeds."""
+    from aifactory.components.region import services
+    from aifactory.provider import tokens
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind, outputs in stack.resource_outputs(show_secrets=secrets):
+        found.setdefault(kind, []).append(outputs)
+    pools = found.get(tokens.LOCAL_NODE_POOL, []) + found.get(tokens.STATIC_NODE_POOL, [])
+    hosts = [host for pool in pools for host in pool.get("hosts") or ()]
+    keys, door, accepted = (
+        found.get(kind, [{}])[0] for kind in (tokens.HOST_KEYS, tokens.SERVICE_FRONT_DOOR, tokens.SERVICE_ACCEPTANCE)
+    )
+    known = {name: keys.get(name) for name in ("ca_certificate", "client_key", "ssh_private_key")}
+    known |= {"endpoint": door.get("endpoint"), "verdicts": accepted.get("verdicts"), "services": services(plan)}
+    return {**known, "fleet": {"hosts": hosts} if hosts else None}
 
 
 def status(name: str, *, as_json: bool) -> None:

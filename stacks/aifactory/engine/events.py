@@ -150,9 +150,11 @@ def _changed(meta: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def unwrap(value: Any) -> Any:
-    """The value with every wrapped secret replaced by `[secret]`."""
+    """The value with every wrapped secret in clear where the engine was asked for that, else as `[secret]`."""
     if isinstance(value, dict):
-        return SECRET if _SIGNATURE in value else {key: unwrap(item) for key, item in value.items()}
+        if _SIGNATURE in value:
+            return json.loads(value["plaintext"]) if "plaintext" in value else SECRET
+        return {key: unwrap(item) for key, item in value.items()}
     if isinstance(value, list):
         return [unwrap(item) for item in value]
     return value

@@ -11,6 +11,7 @@ import json
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 from aifactory import paths
 from aifactory.engine import environment, leftovers, locks, problems, stackfile, state
@@ -86,6 +87,14 @@ class Stack:
         if _no_stack(done.stderr):
             return {}
         raise problems.refused(self.name, done.stderr)
+
+    def resource_outputs(self, *, show_secrets: bool = False) -> list[tuple[str, dict[str, Any]]]:
+        """(type, outputs) of every resource in the state, half made ones too. For what an `up` that failed has left."""
+        secrets = ["--show-secrets"] if show_secrets else []
+        done = self.engine.call("stack", "export", "-s", self.name, *secrets)
+        if done.returncode:
+            raise problems.refused(self.name, done.stderr)
+        return state.outputs(done.stdout)
 
     def snapshot(self) -> Snapshot | None:
         """The state, None when there is no such stack."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from aifactory.engine import events
 from aifactory.engine.events import urn_name, urn_type
 
 PROVIDER_TYPE = "pulumi:providers:aifactory"
@@ -53,6 +54,12 @@ def parse(text: str) -> Snapshot:
         pending=tuple(Pending(o["resource"]["urn"], o["type"]) for o in operations),
         deployment=_deployment(resources),
     )
+
+
+def outputs(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """(type, outputs) of every resource of an exported state."""
+    resources: list[dict[str, Any]] = (json.loads(text).get("deployment") or {}).get("resources") or []
+    return [(str(r["type"]), events.unwrap(r.get("outputs") or {})) for r in resources]
 
 
 def _deployment(resources: Iterable[dict[str, Any]]) -> str | None:

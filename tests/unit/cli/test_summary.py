@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aifactory.cli import lifecycle, regions, use
 from aifactory.engine import Change, Outcome
 from aifactory.errors import Exit, ProblemError
+from aifactory.plan import build
 from aifactory.provider import tokens
 from aifactory.provider.local import driver, labels
 
 from tests.unit.hosts.conftest import fleet_host
+from tests.unit.plan.regions import example
 
 
 def ended(*changed: str) -> Outcome:
@@ -40,6 +43,22 @@ def test_a_node_that_is_not_named_right_is_answered_with_all_names(given: str, n
         use._host(region, given)
     (problem,) = caught.value.problems
     assert (problem.nearest, problem.allowed) == (nearest, "oslo-serve-000, front")
+
+
+def test_a_region_whose_first_up_failed_can_be_looked_at() -> None:
+    host = fleet_host("local-serve-000").to_dict()
+    made = [
+        (tokens.HOST_KEYS, {"ssh_private_key": "KEY", "client_key": "C", "ca_certificate": "CA"}),
+        (tokens.LOCAL_NODE_POOL, {"hosts": [host]}),
+    ]
+    stack: Any = SimpleNamespace(resource_outputs=lambda **_: made)
+    plan = build.plan(example("local"))
+    raw = use._half_made(stack, plan, secrets=True)
+    assert raw["fleet"] == {"hosts": [host]}
+    assert (raw["ssh_private_key"], raw["endpoint"]) == ("KEY", None)
+    assert [s["name"] for s in raw["services"]] == ["chat"]
+    stack.resource_outputs = lambda **_: made[:1]
+    assert use._half_made(stack, plan, secrets=True)["fleet"] is None
 
 
 @pytest.mark.parametrize("names", [(), ("oslo-serve-000", "oslo-front-000")])
