@@ -143,19 +143,15 @@ def verdict_table(verdicts: Any) -> str:
 
 def choose_service(region: Standing, service: str | None) -> str:
     names = [s["name"] for s in region.services]
-    if not names or not region.endpoint:
+    if not names:
         raise fail(
             "CLI-011", f"Region {region.name} serves no model.", code=Exit.FAILED, fix="add a service to its file"
         )
     if service is None:
         return str(names[0])
     if service not in names:
-        raise fail(
-            "CLI-012",
-            f"`{service}` is not a service of {region.name}.",
-            code=Exit.BAD_INPUT,
-            fix=f"one of {', '.join(names)}",
-        )
+        wrong = f"`{service}` is not a service of {region.name}."
+        raise ProblemError([Problem("CLI-012", wrong, allowed=", ".join(names))])
     return service
 
 
@@ -164,7 +160,9 @@ def ask(name: str, text: str, *, service: str | None, as_json: bool) -> None:
 
     region = standing(name)
     model = choose_service(region, service)
-    endpoint = str(region.endpoint)
+    if not region.endpoint:
+        raise fail("CLI-017", f"{name} has no front door yet.", code=Exit.FAILED, fix=f"aifactory up {name}")
+    endpoint = region.endpoint
     try:
         if as_json:
             done = client.complete(endpoint, region.ca_certificate, region.client_key, model, text)
@@ -242,6 +240,7 @@ def logs(name: str, service: str | None, lines: int) -> None:
     wanted = [
         (_host(region, node), unit) for node, found in region.units.items() for unit in found if unit.startswith(prefix)
     ]
+    silent = False
     for host, unit in wanted:
         print(f"== {host.name} {unit}", flush=True)
         done = remote.execute(
@@ -251,3 +250,6 @@ def logs(name: str, service: str | None, lines: int) -> None:
             timeout_s=30,
         )
         print(done.stdout if done.returncode == 0 else done.stderr.strip(), flush=True)
+        silent = silent or done.returncode != 0
+    if silent:
+        sys.exit(int(Exit.FAILED))

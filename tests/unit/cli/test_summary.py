@@ -45,7 +45,7 @@ def test_a_node_that_is_not_named_right_is_answered_with_all_names(given: str, n
     assert (problem.nearest, problem.allowed) == (nearest, "oslo-serve-000, front")
 
 
-def test_a_region_whose_first_up_failed_can_be_looked_at() -> None:
+def test_a_region_whose_first_up_failed_can_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     host = fleet_host("local-serve-000").to_dict()
     made = [
         (tokens.HOST_KEYS, {"ssh_private_key": "KEY", "client_key": "C", "ca_certificate": "CA"}),
@@ -57,6 +57,11 @@ def test_a_region_whose_first_up_failed_can_be_looked_at() -> None:
     assert raw["fleet"] == {"hosts": [host]}
     assert (raw["ssh_private_key"], raw["endpoint"]) == ("KEY", None)
     assert [s["name"] for s in raw["services"]] == ["chat"]
+    half = use.Standing("local", (), None, "", tuple(raw["services"]), (), "", None, None, None, None, {})
+    monkeypatch.setattr(use, "standing", lambda _name: half)
+    with pytest.raises(ProblemError, match="has no front door yet"):
+        use.ask("local", "hi", service=None, as_json=False)
+    use.logs("local", "chat", 1)
     stack.resource_outputs = lambda **_: made[:1]
     assert use._half_made(stack, plan, secrets=True)["fleet"] is None
 
