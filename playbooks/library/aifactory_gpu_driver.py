@@ -257,7 +257,7 @@ class Node:
         self._files()
         drop = [name for name in have if name not in versions] + self._other_pinning(packages)
         steps = wanted.apt_steps(self.plan, [f"{name}={versions[name]}" for name in versions], pinning, drop)
-        self._apt(steps["ask"], "find out how to install the driver")
+        self._ask(steps["ask"])
         self._apt(steps["download"], "download the driver")
         if self._other_pinning(packages) or (pinning and not packages.get(pinning, ABSENT)[1]):
             self._apt(steps["pin"], f"change the pinning package to {pinning or 'none'}")
@@ -270,6 +270,14 @@ class Node:
         self.actions += [f"install {name}" for name in lacks if name in self.plan["headers"]]
         self.actions += [f"remove {name}" for name in drop]
         self._tell(have, list(versions))
+
+    def _ask(self, step):
+        """Has apt find out what it would do; reads the distribution's lists when they lack headers or DKMS."""
+        try:
+            self._apt(step, "find out how to install the driver")
+        except Refused:
+            self._apt(["update"], "refresh the package lists")
+            self._apt(step, f"find out how to install the driver (for kernel {self.boot}, see `uname -r`)")
 
     def _resolved(self, names):
         """(package → whole version, pinning package or ""); reads the lists again once when they lack something."""

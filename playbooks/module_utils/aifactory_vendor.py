@@ -369,7 +369,9 @@ def run(command, timeout_s):
 def last_words(out, err):
     """What apt, dpkg or dnf said went wrong, in one line."""
     text = [line.strip() for line in (err + "\n" + out).splitlines() if line.strip()]
-    told = [line for line in text if line.startswith(("E:", "Err:", "Error:", "dpkg: error"))] or text[-3:]
+    told = [line for line in text if line.startswith(("Error! ", "Consult /"))]  # DKMS, which says why
+    told += [line for line in text if line.startswith(("E:", "Err:", "Error:", "dpkg: error"))]
+    told = told or text[-3:]
     words = " | ".join(told[:3])
     if "No space left on device" in err + out:
         words += " | the disk is full: free some space and run again, the next run completes what is left"
