@@ -105,6 +105,7 @@ UNIT = "aifactory-roce.service"
 PRIORITIES = range(8)
 RUNTIMES = ("docker", "containerd", "podman")
 DAEMONS = ("dockerd", "containerd")
+CAP_SYS_RESOURCE = 24
 
 TOOL_S = 20
 DOWNLOAD_S = 300
@@ -145,8 +146,9 @@ def main():
         if asked["kind"] == "roce":
             set_roce(node, asked["cards"], asked["roce"])
             set_rails(node, asked["cards"], asked["roce"])
-        check_daemons(node)
-        result["files"] = files(asked)
+        if asked["kind"] != "tcp":
+            check_daemons(node)
+        result["files"] = files(asked, asked["kind"] != "tcp" and may_raise_limits(node))
     if node.problems:
         module.fail_json(msg=said(asked["node"], node.problems), problems=node.problems, changes=node.changes)
     diff = {"before": "", "after": "".join(f"{line}\n" for line in node.changes)} if node.changes else {}
@@ -199,7 +201,7 @@ class Node:
         def put():
             try:
                 with open(self.path(*parts), "w") as stream:
-                    stream.write(wanted)
+                    stream.write(wanted + "\n")
             except OSError as error:
                 return str(error.strerror)
             return ""
@@ -423,7 +425,7 @@ def set_traffic_class(node, hca, wanted):
     def put():
         try:
             with open(node.path(*parts), "w") as stream:
-                stream.write(wanted)
+                stream.write(wanted + "\n")
         except OSError as error:
             return str(error.strerror)
         return ""
@@ -465,10 +467,19 @@ def check_daemons(node):
             )
 
 
+def may_raise_limits(node):
+    """Where root may not, a login and a container that are told to raise a limit fail to start at all."""
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)", node.read("proc/self/status") or "", re.MULTILINE)
+    may = bool(match and int(match.group(1), 16) >> CAP_SYS_RESOURCE & 1)
+    if not may:
+        node.notes.append("root may not raise limits here (a container): memlock stays as the machine below gives it")
+    return may
+
+
 # Files
 
 
-def files(asked):
+def files(asked, may_raise):
     """Entries for aifactory_files; what belongs to another kind of fabric is taken away."""
     is_rdma, is_roce, several = asked["kind"] != "tcp", asked["kind"] == "roce", len(rails(asked["cards"])) > 1
     logins = "\n".join([MANAGED, "# `*` does not match root.", "* - memlock unlimited", "root - memlock unlimited"])
@@ -476,13 +487,13 @@ def files(asked):
     service = f"{MANAGED}\n[Service]\nLimitMEMLOCK=infinity"
     containers = f'{MANAGED}\n[containers]\ndefault_ulimits = ["memlock=-1:-1"]'
     found = [
-        entry("/etc/security/limits.d/91-aifactory-rdma.conf", logins, is_rdma),
+        entry("/etc/security/limits.d/91-aifactory-rdma.conf", logins, is_rdma and may_raise),
         *(
             entry(f"/etc/systemd/{which}.conf.d/91-aifactory-rdma.conf", manager, is_rdma)
             for which in ("system", "user")
         ),
         *(entry(f"/etc/systemd/system/{name}.service.d/91-aifactory-rdma.conf", service, is_rdma) for name in RUNTIMES),
-        entry("/etc/containers/containers.conf.d/91-aifactory-rdma.conf", containers, is_rdma),
+        entry("/etc/containers/containers.conf.d/91-aifactory-rdma.conf", containers, is_rdma and may_raise),
         entry("/etc/modules-load.d/91-aifactory-rdma.conf", "\n".join([MANAGED, *MODULES[asked["kind"]]]), is_rdma),
         entry("/etc/udev/rules.d/60-rdma-persistent-naming.rules", naming(asked["names"]), asked["names"]),
         entry("/etc/sysctl.d/91-aifactory-rails.conf", rail_lines(asked), is_roce and several),

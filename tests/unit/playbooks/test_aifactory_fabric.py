@@ -368,9 +368,9 @@ def test_check_mode_fetches_nothing(tmp_path: Path, archive: tuple[str, str, str
 # Files
 
 
-def entries(kind: str, **changes: Any) -> dict[str, dict[str, Any]]:
+def entries(kind: str, may_raise: bool = True, **changes: Any) -> dict[str, dict[str, Any]]:
     asked = {"kind": kind, "cards": CARDS, "names": {c["hca"]: c["bdf"] for c in CARDS}, "roce": ROCE, **changes}
-    return {one["dest"]: one for one in module.files(asked)}
+    return {one["dest"]: one for one in module.files(asked, may_raise)}
 
 
 @pytest.mark.parametrize("kind", ["infiniband", "roce", "efa"])
@@ -388,6 +388,21 @@ def test_memlock_is_unlimited_for_logins_systemd_and_runtimes(kind: str) -> None
         assert content.endswith("[Service]\nLimitMEMLOCK=infinity\n")
     assert "memlock=-1:-1" in found["/etc/containers/containers.conf.d/91-aifactory-rdma.conf"]["content"]
     assert all(one["content"].startswith(module.MANAGED) for one in found.values() if one.get("state") != "absent")
+
+
+@pytest.mark.parametrize(("capabilities", "may"), [("000001ffffffffff", True), ("00000000800405fb", False)])
+def test_limits_are_told_only_where_root_may_raise_them(machine: Machine, capabilities: str, may: bool) -> None:
+    machine.write("proc/self/status", f"Name:\tpython3\nCapEff:\t{capabilities}\nCapBnd:\t000001ffffffffff")
+    node = machine.node()
+    assert module.may_raise_limits(node) is may
+    assert len(node.notes) == (0 if may else 1)
+    found = entries("infiniband", may_raise=may)
+    for dest in (
+        "/etc/security/limits.d/91-aifactory-rdma.conf",
+        "/etc/containers/containers.conf.d/91-aifactory-rdma.conf",
+    ):
+        assert (found[dest].get("state") == "absent") is not may
+    assert found["/etc/systemd/system.conf.d/91-aifactory-rdma.conf"].get("state") != "absent"
 
 
 def test_what_another_fabric_left_is_taken_away() -> None:
