@@ -75,7 +75,7 @@ stale:
 facts:
   description: >-
     toolkit, kind, spec, cdi_version, devices (names without the kind), container_devices (what a container is given to
-    have them all), nodes (the paths it then has).
+    have them all), nodes (the paths it then has), memlock (whether a container may lock memory without limit).
   type: dict
   returned: always
 """
@@ -83,6 +83,7 @@ facts:
 import glob
 import os
 import re
+import resource
 
 from ansible.module_utils import aifactory_vendor as vendor
 from ansible.module_utils.basic import AnsibleModule
@@ -224,7 +225,7 @@ def staleness(spec, driver, wanted, listed, majors, *, exact=True):
     gone = [name for name in listed if re.fullmatch(r"\d+(:\d+)?", name) and name not in wanted]
     if gone and exact:
         reasons.append(f"it names {', '.join(gone)}, which the node has not")
-    for path, major in spec["nodes"]:
+    for path, major in dict.fromkeys(spec["nodes"]):
         if path not in majors:
             continue
         if majors[path] is None:
@@ -244,6 +245,18 @@ def unreadable(spec, engine, engine_version):
     return ""
 
 
+def may_lock():
+    """Whether root may lift the limit on locked memory: not in a container whose machine below does not let it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            os._exit(0)
+        except (OSError, ValueError):
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 class Node:
     """One node. `run` as vendor.run; `root` where its files lie."""
 
@@ -253,7 +266,7 @@ class Node:
         self.package, self.tool, self.kind = (table[self.vendor] for table in (PACKAGES, TOOLS, KINDS))
         self.changed, self.stale, self.toolkit, self.has_all = False, [], "", False
         self.facts = {"toolkit": "", "kind": self.kind, "spec": "", "cdi_version": "", "devices": []}
-        self.facts.update(container_devices=[], nodes=[])
+        self.facts.update(container_devices=[], nodes=[], memlock=may_lock())
         self.engine_version = ()
 
     def converge(self):
@@ -370,6 +383,8 @@ class Node:
         majors = {node: self.major(node) for node, _major in (spec or {"nodes": []})["nodes"]}
         exact = self.vendor == "nvidia"
         self.stale = staleness(spec, self.driver(), self.wanted(), listed, majors, exact=exact)
+        if spec and (problem := unreadable(spec, self.engine, self.engine_version)):
+            self.stale.append(problem)  # as another version of the toolkit wrote it
         self.facts.update(
             spec=path,
             cdi_version=spec["cdi_version"] if spec else "",
@@ -387,9 +402,6 @@ class Node:
             )
         if not self.has_all:
             problems.append(f"`{self.tool} cdi list` has no {self.kind}=all")
-        spec = parse_spec(self.text(self.facts["spec"]))
-        if problem := unreadable(spec, self.engine, self.engine_version):
-            problems.append(problem)
         if problems:
             raise vendor.Refused("; ".join(problems))
         self.tell_devices([f"{self.kind}=all"])

@@ -176,7 +176,7 @@ def verdict(code, words, inside):
     """What the container's end says; empty when all is well."""
     if code == 0:
         return ""
-    if 0 < code <= min(len(inside), MOST_PATHS) and words == NO_WORDS:
+    if 0 < code <= min(len(inside), MOST_PATHS):  # the program's own; engines end with 124 and more
         return f"{inside[code - 1]} cannot be read and written inside a container"
     return words if words != NO_WORDS else f"the container ended with {code}"
 

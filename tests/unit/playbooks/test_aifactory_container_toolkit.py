@@ -258,7 +258,7 @@ def test_fresh_node_gets_package_hold_and_specification_and_then_rests(tmp_path:
     assert node.facts == {
         "toolkit": "1.20.0", "kind": "nvidia.com/gpu", "spec": "/etc/cdi/nvidia.yaml", "cdi_version": "0.5.0",
         "devices": ["0", "1"], "container_devices": ["nvidia.com/gpu=all"],
-        "nodes": ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1"],
+        "nodes": ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1"], "memlock": toolkit.may_lock(),
     }  # fmt: skip
     machine.ran.clear()
     again = machine.converge()
@@ -407,7 +407,7 @@ def test_program_for_aarch64_is_the_one_that_was_tried() -> None:
     ("code", "words", "expected"),
     [
         (0, "no message", ""),
-        (2, "no message", "/dev/b cannot be read and written inside a container"),
+        (2, "a warning of the engine", "/dev/b cannot be read and written inside a container"),
         (
             126,
             "Error: unresolvable CDI devices nvidia.com/gpu=all",

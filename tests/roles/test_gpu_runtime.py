@@ -1,0 +1,154 @@
+"""The GPU half of the role `runtime` on a simulated GPU node.
+
+Real: ansible, ssh, apt and the toolkit's package from a signed repository, podman, which reads the CDI specification
+and gives a real container its device nodes. Simulated: GPUs, driver, nvidia-smi, nvidia-ctk.
+"""
+
+# ruff: noqa: F811 (fixtures are imported)
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aifactory.hosts import run as hosts_run
+from aifactory.hosts.play import HostOutcome, Play
+
+from tests.roles.conftest import Node, Site
+from tests.roles.gpu_nodes import GpuNodes, gpu_nodes, repositories  # noqa: F401 (fixtures)
+from tests.roles.vendor_repo import Repositories
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+OLD, NEW = "580.126.20", "580.178.04"
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -yq -o APT::Update::Error-Mode=any"
+DRIVER = f"{APT} update && {APT} install linux-headers-amd64 nvidia-driver-pinning-{{0}}"
+DRIVER += f" && {APT} install --allow-downgrades nvidia-driver-cuda nvidia-kernel-open-dkms"
+LIST = "nvidia-ctk cdi list 2>/dev/null"
+
+
+@pytest.fixture(scope="module")
+def node(gpu_nodes: GpuNodes, repositories: Repositories) -> Node:
+    """An HGX H100 with the older driver loaded, by plain apt."""
+    (node,) = gpu_nodes("hgx-h100")
+    node.sh(f"{repositories.nvidia.sources()}{DRIVER.format(OLD)}", 300)
+    node.sh("rm /etc/apt/sources.list.d/*nvidia* && modprobe nvidia && modprobe nvidia_uvm")
+    return node
+
+
+@pytest.fixture(scope="module")
+def play(node: Node, repositories: Repositories) -> Play:
+    nvidia = repositories.nvidia
+    given: dict[str, Any] = {
+        "gpus_per_node": 8, "vendor": "nvidia", "rdma": True,
+        "repository": {"url": nvidia.url, "fingerprint": nvidia.fingerprint},
+    }  # fmt: skip
+    return Play("runtime.yml", "configuration", (node.host,), ("runtime",), {"runtime": given})
+
+
+def run(site: Site, play: Play, **more: Any) -> HostOutcome:
+    """Outcome on the only node; what is not `check` goes into the role's dict."""
+    check = more.pop("check", False)
+    given = {"runtime": {**play.role_vars["runtime"], **more}}
+    (outcome,) = hosts_run.run_play(replace(play, role_vars=given, check=check), site.ssh).hosts.values()
+    return outcome
+
+
+def facts(node: Node) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(node.sh("cat /etc/ansible/facts.d/aifactory_runtime.fact"))
+    return found
+
+
+# The tests follow one node through its life, in this order.
+
+
+def test_check_mode_passes_on_the_fresh_node(site: Site, play: Play, node: Node) -> None:
+    outcome = run(site, play, check=True)
+    assert (outcome.failed_task, outcome.message) == (None, None)
+    assert outcome.changed >= 4
+    assert node.sh("command -v nvidia-ctk || true") == ""
+
+
+def test_cdi_names_every_gpu_and_a_container_sees_them(site: Site, play: Play, node: Node) -> None:
+    outcome = run(site, play)
+    assert (outcome.status, outcome.message) == ("changed", None)
+    listed = node.sh(LIST).split()
+    assert {f"nvidia.com/gpu={index}" for index in range(8)} | {"nvidia.com/gpu=all"} <= set(listed)
+    found = facts(node)
+    assert (found["containers"], found["gpus"], found["container_devices"][0]) == (True, 8, "nvidia.com/gpu=all")
+    assert "/dev/infiniband/uverbs0" in found["container_devices"]
+    assert node.sh(
+        "dpkg-query -W -f '${Package}\\n' 'nvidia-container*' 'libnvidia-container*' 2>/dev/null || true"
+    ) == ("nvidia-container-toolkit-base")
+    assert "nvidia-container-toolkit-base" in node.sh("apt-mark showhold")
+    limits = node.sh("cat /etc/containers/containers.conf.d/90-aifactory.conf 2>/dev/null || true")
+    assert ("memlock=-1:-1" in limits) is found["memlock"], (
+        "a limit that the machine below forbids ends every container"
+    )
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_second_run_changes_nothing(site: Site, play: Play, check: bool) -> None:
+    outcome = run(site, play, check=check)
+    assert (outcome.status, outcome.changed) == ("converged", 0)
+
+
+def test_specification_follows_the_driver(site: Site, play: Play, node: Node) -> None:
+    node.sh(DRIVER.format(NEW), 300)  # from the repository that the role trusts by now
+    node.sh("rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia || true; modprobe nvidia; modprobe nvidia_uvm")
+    assert node.sh("cat /sys/module/nvidia/version") == NEW
+    spec = facts(node)["cdi"]["spec"]
+    node.sh(f"sed -i 's/{NEW}/{OLD}/g' {spec}")  # whatever the refresh unit has done already
+    assert run(site, play, check=True).changed == 1
+    assert run(site, play).changed == 1
+    assert NEW in node.sh(f"cat {spec}")
+    assert run(site, play).changed == 0
+
+
+def test_removed_specification_comes_back(site: Site, play: Play, node: Node) -> None:
+    node.sh("rm -f /etc/cdi/* /var/run/cdi/*")
+    assert run(site, play).changed >= 1
+    assert "nvidia.com/gpu=7" in node.sh(LIST)
+
+
+def test_device_node_that_is_gone_is_named(site: Site, play: Play, node: Node) -> None:
+    node.sh("mv /dev/nvidia5 /dev/away")
+    outcome = run(site, play)
+    node.sh("mv /dev/away /dev/nvidia5")
+    assert outcome.status == "failed"
+    assert "it names /dev/nvidia5, which the node has not" in (outcome.message or "")
+
+
+def test_version_that_podman_cannot_read_is_refused_before_anything_changes(site: Site, play: Play, node: Node) -> None:
+    before = node.sh("dpkg -l | sha256sum")
+    old = """#!/bin/sh\ncase $1 in --version) echo podman version 4.9.3;; *) exec /usr/bin/podman "$@";; esac\n"""
+    node.sh(f"cat > /usr/local/bin/podman <<'EOF'\n{old}EOF\nchmod 755 /usr/local/bin/podman")
+    outcome = run(site, play, toolkit_version="1.19.1")
+    assert outcome.failed_task == "runtime : Have GPUs in containers"
+    assert "toolkit 1.19.1 writes CDI 0.7.0, which podman 4.9.3 cannot read" in (outcome.message or "")
+    assert node.sh("dpkg -l | sha256sum") == before
+
+
+def test_newer_version_that_is_there_is_replaced_for_old_podman(site: Site, play: Play, node: Node) -> None:
+    outcome = run(site, play)
+    node.sh("rm /usr/local/bin/podman")
+    assert (outcome.failed_task, outcome.message) == (None, None)
+    assert facts(node)["toolkit"] == "1.19.0"
+    assert facts(node)["cdi"]["version"] == "0.5.0"
+
+
+def test_version_asked_for_is_installed_and_one_that_is_not_offered_named(site: Site, play: Play, node: Node) -> None:
+    assert run(site, play, toolkit_version="1.18.2").failed_task is None
+    assert facts(node)["toolkit"] == "1.18.2"
+    outcome = run(site, play, toolkit_version="1.18.9")
+    assert "toolkit 1.18.9 is not in the repositories, which have 1.19.1-1" in (outcome.message or "")
+
+
+def test_operators_own_containers_see_the_gpus_too(site: Site, play: Play, node: Node) -> None:
+    home = "/home/ops/.config/containers"
+    conf = '[storage]\ndriver = "vfs"\n'  # a container's own disk carries no overlay
+    node.sh(f"install -d -o ops -g ops {home} && printf '{conf}' > {home}/storage.conf && chown -R ops:ops /home/ops")
+    outcome = run(site, play, toolkit_version="1.18.2", rootless=True, rdma=False)
+    assert (outcome.failed_task, outcome.message) == (None, None)
+    assert facts(node)["rootless"] is True
