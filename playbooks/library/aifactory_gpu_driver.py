@@ -415,7 +415,9 @@ class Node:
                 raise Refused(f"{command[0]} could not rebuild {images[0]}: {last_words(out, err)}")
 
     def _load(self):
-        """Loads the module where no other is in the way and the kernel that it is built for runs."""
+        """Loads the module where no other is in the way and the kernel that it is built for runs; not in an image."""
+        if not os.path.isdir(self.root + "/run/systemd/system"):
+            return
         nouveau = os.path.isdir(self.root + "/sys/module/nouveau")
         if restart.module_version("nvidia", self.root) is not None or nouveau or self.boot != self.kernel:
             return

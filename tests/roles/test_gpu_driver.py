@@ -332,13 +332,14 @@ def test_restart_that_mends_nothing_is_not_tried_again(fleet: Fleet) -> None:
 
 
 def test_driver_that_cannot_be_built_is_named_with_its_log(mended: Fleet) -> None:
+    other = OLD if mended.versions() != {f"{OLD}-1"} else NEW
     faults(mended.node, "dkms-fails")
-    outcome = mended.one(OLDEST)
+    outcome = mended.one(other)
     assert outcome.status == "failed"
     assert "make.log" in (outcome.message or "")
     faults(mended.node)
-    assert mended.one(OLDEST).status == "changed"
-    assert mended.versions() == {f"{OLDEST}-1"}
+    assert mended.one(other).status == "changed"
+    assert mended.versions() == {f"{other}-1"}
 
 
 def test_nouveau_is_told_kept_away_and_gone_after_the_restart(

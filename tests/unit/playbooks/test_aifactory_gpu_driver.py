@@ -305,6 +305,7 @@ class AptNode(Machine):
         self.disk = ""
         self.write("etc/os-release", DISTRIBUTIONS["debian13"][0])
         self.write("etc/apt/sources.list.d/x", "").write("var/lib/dpkg/updates/x", "")
+        self.write("run/systemd/system/x", "")
 
     @property
     def names(self) -> list[str]:
@@ -522,6 +523,14 @@ def test_nouveau_in_the_way_is_a_reason_and_not_an_attempt(node: AptNode) -> Non
     done = node.converge()
     assert ["modprobe", "nvidia"] not in node.calls
     assert done.reboot() == ["module nouveau is loaded: nouveau keeps NVIDIA's driver from the GPUs"]
+
+
+def test_image_that_is_built_gets_the_driver_and_loads_nothing(node: AptNode) -> None:
+    (node.root / "run/systemd/system/x").unlink()
+    (node.root / "run/systemd/system").rmdir()
+    node.converge()
+    assert versions(node) == {"580.178.04-1"}
+    assert ["modprobe", "nvidia"] not in node.calls
 
 
 def test_distribution_with_its_own_key_uses_that_one(node: AptNode) -> None:
