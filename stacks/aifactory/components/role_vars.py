@@ -144,7 +144,17 @@ def _fabric(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
 
 
 def _runtime(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
-    return {"engine": plan.node_container_engine}
+    taken: dict[str, Any] = {"engine": plan.node_container_engine}
+    if pool.gpu_kind is None:
+        return taken
+    gpu = catalog.gpus()[pool.gpu_kind]
+    return taken | {
+        "gpus_per_node": pool.gpus_per_node,
+        "vendor": gpu.vendor,
+        "repository": _repository(plan, NVIDIA_REPOSITORY if gpu.vendor == "nvidia" else AMD_REPOSITORY),
+        "rdma": plan.fabric.stack.value != "none",
+        "imex_channels": gpu.needs_imex,
+    }
 
 
 def repositories(plan: RegionPlan, pool: PoolPlan) -> tuple[str, ...]:
