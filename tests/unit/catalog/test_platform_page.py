@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from aifactory import catalog
 from aifactory.catalog import Gpu
@@ -16,9 +17,11 @@ Written from the catalogue (`stacks/aifactory/catalog/data/gpus.toml`, where eac
 `UPDATE_GOLDEN=1 .venv/bin/python -m pytest tests/unit/catalog/test_platform_page.py`. A dash is a value that no source
 states: it is compared with nothing. What the layers do with a row: [hosts.md](hosts.md).
 
-| key | PCI ids | architecture | memory GB | NVLink or xGMI | PCIe | driver from | kernel modules | services on the node |
-|---|---|---|---|---|---|---|---|---|
 """
+COLUMNS = (
+    "key", "PCI ids", "architecture", "memory GB", "NVLink or xGMI", "PCIe", "driver from", "kernel modules",
+    "services on the node",
+)  # fmt: skip
 
 
 def row(gpu: Gpu) -> str:
@@ -40,11 +43,15 @@ def row(gpu: Gpu) -> str:
         gpu.minimum_driver or gpu.first_driver or "–", modules if gpu.vendor == "nvidia" else "amdgpu",
         ", ".join(services) or "none",
     )  # fmt: skip
+    return line(cells)
+
+
+def line(cells: Sequence[object]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
 def test_page_is_what_the_catalogue_says() -> None:
-    text = HEAD + "".join(row(gpu) for gpu in catalog.gpus().values())
+    text = HEAD + line(COLUMNS) + "|---" * len(COLUMNS) + "|\n" + "".join(row(gpu) for gpu in catalog.gpus().values())
     if os.environ.get("UPDATE_GOLDEN"):
         PAGE.write_text(text, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == text

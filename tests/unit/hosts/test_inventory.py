@@ -51,7 +51,9 @@ def test_no_string_value_is_left_that_ansible_would_take_for_a_template() -> Non
 
 
 def test_role_dict_is_whole() -> None:
-    assert build()["vars"]["runtime"] == {"engine": {"__ansible_unsafe": "podman"}, "registries": []}
+    whole = build()["vars"]["runtime"]
+    assert whole["engine"] == {"__ansible_unsafe": "podman"}
+    assert (whole["registries"], whole["gpus_per_node"], whole["rdma"]) == ([], 0, False)
 
 
 def test_secrets_are_merged_into_the_dict_of_their_role() -> None:
