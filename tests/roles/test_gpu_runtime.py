@@ -146,9 +146,10 @@ def test_version_asked_for_is_installed_and_one_that_is_not_offered_named(site: 
 
 
 def test_operators_own_containers_see_the_gpus_too(site: Site, play: Play, node: Node) -> None:
-    home = "/home/ops/.config/containers"
-    conf = '[storage]\ndriver = "vfs"\n'  # a container's own disk carries no overlay
-    node.sh(f"install -d -o ops -g ops {home} && printf '{conf}' > {home}/storage.conf && chown -R ops:ops /home/ops")
+    # Two things that a node in a container cannot do for a user: an overlay on its disk, a /proc of its own.
+    for name, text in {"storage": '[storage]\ndriver = "vfs"', "containers": '[containers]\npidns = "host"'}.items():
+        path = f"/home/ops/.config/containers/{name}.conf"
+        node.sh(f"mkdir -p $(dirname {path}) && printf '%s\n' '{text}' > {path} && chown -R ops:ops /home/ops")
     outcome = run(site, play, toolkit_version="1.18.2", rootless=True, rdma=False)
     assert (outcome.failed_task, outcome.message) == (None, None)
     assert facts(node)["rootless"] is True
