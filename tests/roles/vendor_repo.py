@@ -128,16 +128,15 @@ class Key:
             [*argv, "--passphrase", "", *arguments], input=stdin, capture_output=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr.decode()
+        # the agent that gpg has started would hold two of the user's few inotify instances until the end
+        kill = ["gpgconf", "--homedir", self._home.name, "--kill", "all"]
+        subprocess.run(kill, capture_output=True, timeout=60, check=False)
         return done.stdout
 
     def sign(self, text: bytes) -> bytes:
         return self._gpg("--digest-algo", "SHA256", "--clearsign", stdin=text)
 
     def close(self) -> None:
-        """Ends the agent that gpg has started for this key."""
-        subprocess.run(
-            ["gpgconf", "--homedir", self._home.name, "--kill", "all"], capture_output=True, timeout=60, check=False
-        )
         self._home.cleanup()
 
 
