@@ -8,14 +8,17 @@ and gives a real container its device nodes. Simulated: GPUs, driver, nvidia-smi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from aifactory.hosts import run as hosts_run
 from aifactory.hosts.play import HostOutcome, Play
+from aifactory.provider.local import driver
+from aifactory.provider.local.engine_flags import RunFlags
 
-from tests.roles.conftest import Node, Site
+from tests.roles.conftest import Node, Site, _wait_for_ssh
 from tests.roles.gpu_nodes import GpuNodes, gpu_nodes, repositories  # noqa: F401 (fixtures)
 from tests.roles.vendor_repo import Repositories
 
@@ -153,3 +156,42 @@ def test_operators_own_containers_see_the_gpus_too(site: Site, play: Play, node:
     outcome = run(site, play, toolkit_version="1.18.2", rootless=True, rdma=False)
     assert (outcome.failed_task, outcome.message) == (None, None)
     assert facts(node)["rootless"] is True
+
+
+# An image: the same roles where nothing runs
+
+
+class WithoutSystemd(driver.ContainerEngine):
+    """Containers in which sshd is all that runs, as in a chroot."""
+
+    def create_argv(self, new: driver.NewContainer, flags: RunFlags) -> list[str]:
+        argv = [word for word in super().create_argv(new, flags) if word != "--systemd=always"]
+        return [*argv, "/bin/sh", "-c", "mkdir -p /run/sshd && exec /usr/sbin/sshd -D"]
+
+
+@pytest.fixture(scope="module")
+def image(site: Site) -> Iterator[Node]:
+    engine = WithoutSystemd(site.engine.info, site.engine.program)
+    node = replace(site, engine=engine).node("image", gpus=8)
+    _wait_for_ssh(node, site.ssh)
+    yield node
+    node.engine.remove(node.name)
+    node.engine.remove_volume(f"{node.name}-containers")
+
+
+def test_image_gets_packages_and_files_and_starts_nothing(site: Site, play: Play, image: Node) -> None:
+    layers = ("host", "fabric", "gpu", "runtime")
+    given = {
+        **{layer: {} for layer in layers}, "runtime": play.role_vars["runtime"],
+        "gpu": {"vendor": "", "gpus_per_node": 0}, "fabric": {},
+    }  # fmt: skip
+    baked = Play("image.yml", "image", (replace(image.host, gpus=0),), layers, given)
+    before = image.sh("ls /proc | grep -c '^[0-9]'")
+    (outcome,) = hosts_run.run_play(baked, site.ssh).hosts.values()
+    assert (outcome.failed_task, outcome.message) == (None, None)
+    assert image.sh("ls /usr/bin/podman /usr/bin/nvidia-ctk | wc -l") == "2"
+    assert image.sh("ls /etc/cdi /var/run/cdi /etc/ansible/facts.d 2>/dev/null || true") == ""
+    assert "00-aifactory.conf" in image.sh("ls /etc/ssh/sshd_config.d")
+    assert image.sh("ls /proc | grep -c '^[0-9]'") == before, "something was left running"
+    (again,) = hosts_run.run_play(baked, site.ssh).hosts.values()
+    assert (again.status, again.changed) == ("converged", 0)
