@@ -64,4 +64,10 @@ def test_region_of_gpu_nodes_comes_up_is_upgraded_and_says_which_node_is_ill(
     fresh.ok("up", "--yes")
     assert [n.sh("cat /sys/module/nvidia/version") for n in nodes] == ["580.178.04"] * 2
     assert set(fresh.json("up", "--yes")["changes"]) == {"same"}
+
+    assert [n["verdict"] for n in fresh.json("health")["nodes"]] == ["ok", "ok"]
+    faults(nodes[1], "remap-pending 2")
+    ill = fresh.run("health")
+    assert ill.returncode == 5, ill.stdout + ill.stderr
+    assert "reboot" in ill.stdout
     fresh.ok("destroy", "--yes")

@@ -169,6 +169,14 @@ def verify(region: RegionArg, json_: Json = False) -> None:
     use.verify(region, as_json=json_)
 
 
+@app.command(rich_help_panel="Use")
+def health(region: RegionArg, json_: Json = False) -> None:
+    """Judge every node with GPUs by the catalogue's signs; changes nothing. Exit 5 when one needs something done."""
+    from aifactory.cli import health as judge
+
+    judge.health(region, as_json=json_)
+
+
 @app.command(rich_help_panel="Use", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def ssh(
     ctx: typer.Context,
@@ -196,7 +204,8 @@ def logs(
 @app.command(rich_help_panel="Check")
 def catalog(
     table: Annotated[
-        str, typer.Argument(help="shapes, gpus, models, drivers, engines, clouds, countries, regimes or versions.")
+        str,
+        typer.Argument(help="shapes, gpus, models, drivers, signals, xids, clouds and more; none = they are listed."),
     ] = "",
     provider: Annotated[str | None, typer.Option(help="shapes: only those of this provider.")] = None,
     json_: Json = False,
