@@ -14,7 +14,9 @@ MANAGED = "aifactory: written by the playbooks; changes are undone."
 NOUVEAU = "nouveau keeps NVIDIA's driver from the GPUs"
 PINNED = "*nvidia* libcuda1 libcudadebugger1 libnvcuvid* libnvsdm* libnvoptix* libxnvctrl*"
 """Packages that carry the driver's version, in the words of apt's preferences."""
-FAMILY = re.compile(r"(lib)?(nvidia|nvcuvid|cuda(1|debugger1)|nvoptix|nvsdm|xnvctrl|gles-nvidia|(egl|glx)-nvidia).*")
+FAMILY = re.compile(
+    r"(lib|firmware-)?(nvidia|nvcuvid|cuda(1|debugger1)|nvoptix|nvsdm|xnvctrl|gles-nvidia|(egl|glx)-nvidia).*"
+)
 FAMILY_VERSION = re.compile(r"(\d+:)?(\d{3}\.\d+(\.\d+)?)-")
 NOT_FAMILY = ("nvidia-container", "libnvidia-container", "nvidia-driver-pinning")
 KERNEL = re.compile(r"linux-(image|headers|modules|generic|virtual|aws|azure|gcp|oracle|nvidia)\b.*")
@@ -127,14 +129,17 @@ def _dnf(distro, kernel, branch, open_):
 
 
 def apt_steps(planned, specs, pinning, drop=()):
-    """Name → arguments of apt-get, in order: nothing on the node changes before `pin`. `drop`: packages that go."""
+    """Name → arguments of apt-get, in order: nothing on the node changes before `pin`. `drop`: packages that go.
+
+    A pinning package that is only removed leaves its file, which goes on pinning; so it is purged.
+    """
     gone = [f"{name}-" for name in drop if not name.startswith("nvidia-driver-pinning")]
     pin = ["install", *filter(None, [pinning])]
     install = ["install", *planned["headers"], *specs, *gone]
     return {
         "ask": ["--simulate", *install],
         "download": ["--download-only", *install, *pin[1:]],
-        "pin": [*pin, *(f"{name}-" for name in drop if name.startswith("nvidia-driver-pinning"))],
+        "pin": ["--purge", *pin, *(f"{name}-" for name in drop if name.startswith("nvidia-driver-pinning"))],
         "install": install,
     }
 

@@ -147,7 +147,7 @@ def test_dkms_state_is_that_of_the_kernel_that_boots(line: str, state: str) -> N
 def test_family_is_the_driver_and_nothing_beside_it() -> None:
     names = {
         "libcuda1": "580.178.04-1", "nvidia-kernel-open-dkms": "580.178.04-1", "libnvidia-ml1": "3:580.178.04-1ubuntu1",
-        "nvidia-firmware-580-580.178.04": "580.178.04-1ubuntu1",
+        "nvidia-firmware-580-580.178.04": "580.178.04-1ubuntu1", "firmware-nvidia-gsp": "580.178.04-1",
         "nvidia-fabricmanager": "580.178.04-1", "nvidia-fabricmanager-570": "570.172.08-1", "libnvsdm": "580.178.04-1",
         "nvidia-container-toolkit": "1.18.2-1", "nvidia-kernel-common": "20240109+1",
         "nvidia-driver-pinning-580": "580-1",
@@ -160,6 +160,7 @@ def test_family_is_the_driver_and_nothing_beside_it() -> None:
         "nvidia-kernel-open-dkms",
         "libnvidia-ml1",
         "nvidia-firmware-580-580.178.04",
+        "firmware-nvidia-gsp",
     }
     assert set(found.values()) == {"580.178.04"}
 
