@@ -104,6 +104,18 @@ def test_node_goes_on_working_as_a_node(bare: Node) -> None:
     assert bare.sh("systemd-detect-virt") != "none"  # a container all the same
 
 
+def test_kernel_arguments_hold_from_the_next_boot_on(bare: Node) -> None:
+    assert "quiet" in bare.sh("cat /proc/cmdline").split()
+    bare.sh("mkdir -p /etc/default/grub.d")
+    bare.sh("""echo 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX iommu=pt"' >/etc/default/grub.d/90-x.cfg; update-grub""")
+    assert "iommu=pt" in bare.sh("cat /boot/grub/grub.cfg")
+    assert "iommu=pt" not in bare.sh("cat /proc/cmdline")
+    bare.sh("echo ib_umad >/etc/modules-load.d/x.conf")
+    reboot(bare)
+    assert "iommu=pt" in bare.sh("cat /proc/cmdline").split()
+    assert bare.sh("ls /dev/infiniband | grep -c umad") != "0"
+
+
 def test_without_the_package_there_is_no_tool(bare: Node) -> None:
     for tool in ("nvidia-smi", "dkms", "nv-fabricmanager", "nvidia-ctk", "ibstat"):
         assert said(bare, f"command -v {tool}")[0] != 0, tool

@@ -63,6 +63,7 @@ for name in {{always}}; do
 done
 rm -f /etc/systemd/system/systemd-logind.service /etc/systemd/system/systemd-modules-load.service
 ln -sf ../simnode-faults.path /etc/systemd/system/multi-user.target.wants/simnode-faults.path
+update-grub 2>/dev/null
 touch {FOLDER}/ready
 """
 MODULES_LOAD = f"""\
@@ -102,6 +103,7 @@ def prepared(description: dict[str, Any]) -> bytes:
         "usr/lib/python3/dist-packages/simnode_cuda.pth": (
             f"import sys; sys.path.append('{FOLDER}'); import on_node.cuda\n", 0o644,
         ),
+        "etc/default/grub": ('GRUB_CMDLINE_LINUX_DEFAULT="quiet"\nGRUB_CMDLINE_LINUX=""\n', 0o644),
         "etc/simnode/platform.json": (json.dumps(description), 0o644),
         "etc/systemd/system/simnode-faults.path": (WATCH, 0o644),
         "etc/systemd/system/simnode-faults.service": (REFRESH, 0o644),

@@ -566,9 +566,9 @@ def update_initramfs(_arguments: list[str]) -> int:
 def update_grub(_arguments: list[str]) -> int:
     """Writes the boot menu with the arguments of /etc/default/grub and its .d folder."""
     script = (
-        ". /etc/default/grub 2>/dev/null\nfor f in /etc/default/grub.d/*.cfg; do [ -e \"$f\" ] && . \"$f\"; done\n"
+        'for f in /etc/default/grub /etc/default/grub.d/*.cfg; do if [ -e "$f" ]; then . "$f"; fi; done\n'
         "echo $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT"
-    )  # fmt: skip
+    )
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
     from .boot import DEFAULT_ARGUMENTS, GRUB  # which needs this module
 
