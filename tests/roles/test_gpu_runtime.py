@@ -123,6 +123,20 @@ def test_device_node_that_is_gone_is_named(site: Site, play: Play, node: Node) -
     assert "it names /dev/nvidia5, which the node has not" in (outcome.message or "")
 
 
+def test_container_that_misses_a_gpu_is_told(site: Site, play: Play, node: Node) -> None:
+    """The specification has every name, and its `all` is one device short: only a container finds that out."""
+    spec = facts(node)["cdi"]["spec"]
+    cut = f"t = open('{spec}').read(); a, b = t.split('name: all'); line = '            - path: /dev/nvidia5\\n'"
+    node.sh(
+        f"python3 -c \"{cut}; assert line in b; open('{spec}', 'w').write(a + 'name: all' + b.replace(line, '', 1))\""
+    )
+    outcome = run(site, play)
+    assert outcome.failed_task == "runtime : Check what the container engine can do"
+    assert "containers do not see the GPUs: /dev/nvidia5 cannot be read and written" in (outcome.message or "")
+    node.sh(f"rm {spec}")
+    assert run(site, play).message is None
+
+
 def test_version_that_podman_cannot_read_is_refused_before_anything_changes(site: Site, play: Play, node: Node) -> None:
     before = node.sh("dpkg -l | sha256sum")
     old = """#!/bin/sh\ncase $1 in --version) echo podman version 4.9.3;; *) exec /usr/bin/podman "$@";; esac\n"""

@@ -352,6 +352,21 @@ def test_container_is_given_rdma_devices_and_imex_channels_when_asked(tmp_path: 
     assert machine.converge().facts["container_devices"][1:] == ["/dev/nvidia-caps-imex-channels/channel0"]
 
 
+def test_rdma_without_devices_is_refused(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, rdma=True)
+    (tmp_path / "dev/infiniband/uverbs0").unlink()
+    (tmp_path / "dev/infiniband/rdma_cm").unlink()
+    with pytest.raises(vendor.Refused, match=r"there is no /dev/infiniband/uverbs\*: run the layer fabric"):
+        machine.converge()
+
+
+def test_of_two_specifications_the_one_that_engines_take_counts(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.write_spec("/etc/cdi/nvidia.yaml")
+    machine.write_spec("/var/run/cdi/nvidia.yaml")
+    assert machine.converge().facts["spec"] == "/var/run/cdi/nvidia.yaml"
+
+
 def test_gpu_without_a_device_node_is_refused(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     (tmp_path / "dev/nvidia1").unlink()
