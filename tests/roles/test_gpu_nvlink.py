@@ -177,6 +177,22 @@ EOF""")
     assert changed(run((h100,), "hgx-h100", power={"cap_w": 600})) == 0
 
 
+def test_h100_unit_that_waits_for_the_target_that_wants_it_is_overridden_while_it_does(
+    h100_runs: dict[str, hosts_run.RunResult], h100: Node, run: Run
+) -> None:
+    """As on arm64 images: such a cycle costs one of its two jobs at boot."""
+    vendor, ours = (f"{folder}/systemd/system/nvidia-fabricmanager.service" for folder in ("/usr/lib", "/etc"))
+    h100.sh(f"cp {vendor} /root/unit && sed -i 's/^After=.*/& multi-user.target/' {vendor} && systemctl daemon-reload")
+    after = "systemctl show -p After --value nvidia-fabricmanager"
+    assert "multi-user.target" in h100.sh(after).split()
+    assert changed(run((h100,), "hgx-h100", power={"cap_w": 600})) == 1
+    assert "multi-user.target" not in h100.sh(after).split()
+    assert changed(run((h100,), "hgx-h100", power={"cap_w": 600})) == 0
+    h100.sh(f"cp /root/unit {vendor}")
+    assert changed(run((h100,), "hgx-h100", power={"cap_w": 600})) == 1
+    assert h100.sh(f"ls {ours} 2>/dev/null; true") == ""
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
