@@ -72,6 +72,10 @@ platform:
         the GPUs' traffic.
   type: dict
   returned: always
+lasting:
+  description: The same without what changes from one look to the next (a link's speed at idle, a port's state).
+  type: dict
+  returned: always
 mismatches:
   description: One entry for each difference, with check, place, found, wanted, fix.
   type: list
@@ -146,10 +150,19 @@ def main():
     except Silent as error:
         module.fail_json(msg=str(error))
     mismatches = judge(platform, expected, module.params["unsigned_modules"])
-    result = {"changed": False, "platform": platform, "mismatches": mismatches}
+    result = {"changed": False, "platform": platform, "lasting": lasting(platform), "mismatches": mismatches}
     if mismatches and module.params["judge"]:
         module.fail_json(msg="\n".join(map(line, mismatches)), **result)
     module.exit_json(**result)
+
+
+def lasting(platform):
+    """What is the same at every look while nobody changes the node: no link speed of the moment, no state of a port."""
+    dropped = {"gpus": ("speed_gt_s", "width"), "nics": ("speed_gt_s", "width", "state", "rate_gbit_s")}
+    kept = dict(platform)
+    for part, names in dropped.items():
+        kept[part] = [{key: value for key, value in one.items() if key not in names} for one in platform[part]]
+    return kept
 
 
 def line(mismatch):

@@ -6,6 +6,7 @@ Used by the module `aifactory_repository` and by modules that install a vendor's
 from __future__ import annotations
 
 import base64
+import contextlib
 import glob
 import hashlib
 import os
@@ -361,7 +362,8 @@ def run(command, timeout_s):
         out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that sleeps in the kernel does not die
+            process.communicate(timeout=5)
         return 124, "", f"{command[0]} did not end within {timeout_s} s"
     return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
 

@@ -8,6 +8,7 @@ from aifactory.components import limits
 from aifactory.plan import build
 from aifactory.region.spec import Ingress, Network, Platform
 
+from tests.components.test_role_vars import planned
 from tests.unit.plan import regions
 
 
@@ -37,3 +38,10 @@ def test_unheeded_what_would_be_left_undone_is_named_with_its_place() -> None:
     kubernetes = local.model_copy(update={"platform": Platform(kind="kubernetes")})
     narrow = kubernetes.model_copy(update={"network": Network(ingress=Ingress(api=("10.0.0.0/8",)))})
     assert [p.path for p in limits.unheeded(narrow)] == ["platform.kind", "network.ingress.api"]
+
+
+def test_problems_amd_pool_without_a_rocm_version_is_named() -> None:
+    plan, _ = planned("mi300x-8gpu")
+    assert [(p.rule, p.path) for p in limits.problems(plan)] == [("UP-005", "pools[0].shape")]
+    plan, _ = planned("mi300x-8gpu", software={"rocm_version": "6.4.4"})
+    assert limits.problems(plan) == ()

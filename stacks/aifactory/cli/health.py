@@ -38,7 +38,7 @@ def health(name: str, *, as_json: bool) -> None:
         hosts = tuple(h for h in region.hosts if h.pool == pool.name)
         if not pool.gpus_per_node or not hosts:
             continue
-        play = Play("health.yml", "health", hosts, ("health",), {"health": role_vars.health(plan, pool)})
+        play = Play("health.yml", "", hosts, ("health",), {"health": role_vars.health(plan, pool)})
         judged += _judged(hosts_run.run_play(play, region.ssh_access(), key=b""))
     if as_json:
         output.emit_json({"region": name, "nodes": [vars(one) for one in judged]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aifactory import catalog
 from aifactory.components.access import makes_nodes
 from aifactory.components.role_vars import repositories
 from aifactory.errors import Problem
@@ -55,6 +56,14 @@ def _found(plan: RegionPlan) -> Iterator[Problem]:
                 f"Nobody has said which key signs the packages of {name}, which pool {pool.name} needs.",
                 path=f"pools[{index}].shape",
                 fix=f"software.repositories.{name}: {{url: …, fingerprint: the key's 40 hex digits, from the vendor}}",
+            )
+    for index, pool in enumerate(plan.pools):
+        if pool.gpu_kind and catalog.gpus()[pool.gpu_kind].vendor == "amd" and plan.rocm_version is None:
+            yield Problem(
+                "UP-005",
+                f"Nobody has said which ROCm pool {pool.name} gets: this version has no default for AMD GPUs.",
+                path=f"pools[{index}].shape",
+                fix='software.rocm_version: a version that AMD supports on the hosts\' distribution, as "6.4.4"',
             )
     for index, service in enumerate(plan.services):
         if service.model_file is None or service.model_sha256 is None:

@@ -103,6 +103,8 @@ def _gpu(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
             "end_of_life": plan.driver.end_of_life or "",
             "modules": plan.driver.modules,
         }
+    if gpu.vendor == "amd":
+        taken["driver"] = {"version": plan.rocm_version or ""}
     return taken
 
 
@@ -153,7 +155,6 @@ def _runtime(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
         "vendor": gpu.vendor,
         "repository": _repository(plan, NVIDIA_REPOSITORY if gpu.vendor == "nvidia" else AMD_REPOSITORY),
         "rdma": plan.fabric.stack.value != "none",
-        "imex_channels": gpu.needs_imex,
     }
 
 

@@ -22,7 +22,8 @@ def build(play: Play, digests: Mapping[str, str]) -> dict[str, Any]:
     targets = play.targets()
     _refuse_odd_names(targets, play.layers)
     variables: dict[str, Any] = {role: role_input.merged(play, role) for role in role_input.roles(play)}
-    variables["aifactory_marker"] = {"name": play.marker, "digests": dict(digests)}
+    if play.marker:
+        variables["aifactory_marker"] = {"name": play.marker, "digests": dict(digests)}
     return {
         "all": {
             "vars": unsafe(variables),

@@ -57,6 +57,7 @@ def plan(spec: Region) -> RegionPlan:
         ssh_bastion_host_key=ssh.bastion_host_key if ssh else None,
         node_container_engine=spec.software.container_engine,
         driver=driver[0],
+        rocm_version=spec.software.rocm_version,
         repositories=software.repositories(spec.software, pools),
         pools=pools,
         fabric=fabric.fabric(spec, pools),

@@ -204,6 +204,8 @@ class RegionPlan:
     node_container_engine: str
     driver: DriverPlan | None
     """None where no pool has NVIDIA GPUs."""
+    rocm_version: str | None
+    """AMD's ROCm on every node with its GPUs; None where the file names none."""
     repositories: tuple[RepositoryPlan, ...]
     """Of the vendors of the region's GPUs and fabric; empty without GPUs."""
     pools: tuple[PoolPlan, ...]

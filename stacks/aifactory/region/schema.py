@@ -28,6 +28,7 @@ FORMS: Mapping[str, tuple[str, str]] = {
     r"^https?://[^\s]+$": ("an http or https URL", "https://mirror.example.eu/nvidia"),
     r"^[0-9]{3}(\.[0-9]{1,3}){1,2}$": ("a driver version in quotes", '"580.178.04"'),
     r"^[0-9]+\.[0-9]+\.[0-9]+$": ("three numbers with dots, in quotes", '"1.48.0"'),
+    r"^[0-9]+\.[0-9]+(\.[0-9]+)?$": ("two or three numbers with dots, in quotes", '"6.4.4"'),
     r"^[a-z_]+$": ("lower-case letters and _", "max_q"),
     r"^[0-9]{12}$": ("twelve digits in quotes", '"123456789012"'),
     r"^/": ("a path from the root", "/datasets"),

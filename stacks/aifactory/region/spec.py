@@ -179,6 +179,9 @@ class Software(Section):
     driver_version: Annotated[str, Field(pattern=r"^[0-9]{3}(\.[0-9]{1,3}){1,2}$")] | None = field(
         None, change="rolling", doc="Full driver version, quoted; none = newest of the branch in the catalogue."
     )
+    rocm_version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$")] | None = field(
+        None, change="rolling", doc="ROCm on nodes with AMD GPUs, quoted; the driver's release follows it."
+    )
     kernel_modules: Literal["open", "proprietary"] = field(
         "open", change="rolling", doc="Flavour of NVIDIA's kernel modules."
     )

@@ -61,6 +61,11 @@ def test_secrets_are_merged_into_the_dict_of_their_role() -> None:
     assert made["vars"]["runtime"]["engine"] == {"__ansible_unsafe": "docker"}
 
 
+def test_run_that_only_looks_leaves_no_marker() -> None:
+    assert "aifactory_marker" in build()["vars"]
+    assert "aifactory_marker" not in build(marker="")["vars"]
+
+
 def test_limit_leaves_the_other_hosts_out() -> None:
     assert list(build(limit=("b",))["hosts"]) == ["b"]
 
