@@ -36,11 +36,11 @@ class SshAccess:
 class Play:
     """One playbook on a set of hosts.
 
-    `playbook` is a file name under playbooks/. `marker` names the file that the run leaves on each host
-    when it is through, empty for a run that leaves none. `layers` are the inventory groups (every host is in each) and, for layers that are
-    roles, the dicts of `role_vars`. `secret_vars` are merged into the dict of their role and enter
-    digests only as HMACs. `files` are files of the controller whose content decides the outcome.
-    `local_vars` are paths on this controller: merged likewise, but not part of digests, so that two
+    `playbook` is a file name under playbooks/. `marker` names the file that the run leaves on each host when
+    it is through, empty for a run that leaves none. `layers` are the inventory groups (every host is in each)
+    and, for layers that are roles, the dicts of `role_vars`. `secret_vars` are merged into the dict of their
+    role and enter digests only as HMACs. `files` are files of the controller whose content decides the
+    outcome. `local_vars` are paths on this controller: merged likewise, but not part of digests, so that two
     controllers agree on what is up to date.
     """
 
