@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-LONGEST_FIRST = ("tests/roles/test_inference.py", "tests/e2e/", "tests/roles/", "tests/engine/", "tests/provider/")
+LONGEST_FIRST = (
+    "tests/roles/test_gpu_nvlink.py", "tests/roles/test_inference.py", "tests/e2e/", "tests/roles/", "tests/engine/",
+    "tests/provider/",
+)  # fmt: skip
 """Begun first, so that no worker is left alone with them at the end."""
 
 
