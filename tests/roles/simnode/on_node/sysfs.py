@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pickle
@@ -41,10 +42,11 @@ def covered() -> bool:
 
 
 def refresh() -> None:
-    """Called by every command. Quick when nothing has changed."""
+    """Called by every command, one at a time: several run at once. Quick when nothing has changed."""
     if not covered() or os.geteuid() != 0:
         return
-    with contextlib.suppress(FileNotFoundError, PermissionError):
+    with (RUN / "refresh").open("w") as lock, contextlib.suppress(FileNotFoundError, PermissionError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
         seen = hashlib.sha256()
         for path in (core.FAULTS, core.STATE):
             seen.update(path.read_bytes() if path.exists() else b"-")
