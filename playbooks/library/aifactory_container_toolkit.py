@@ -208,11 +208,12 @@ def parse_spec(text):
     }
 
 
-def staleness(spec, driver, wanted, listed, majors, *, exact=True):
+def staleness(spec, driver, wanted, listed, majors, *, exact=True, common=()):
     """Every reason why the specification does not describe the node; empty when it does.
 
     `spec` None without one. `majors`: path → major number of the node's device, None where it has none. `exact`:
-    whether `wanted` is all that the node has, so that more is wrong too.
+    whether `wanted` is all that the node has, so that more is wrong too. `common`: devices of the node that every
+    container needs; a specification from early in the boot lacks those whose module was loaded later.
     """
     if spec is None:
         return ["there is none"]
@@ -225,6 +226,9 @@ def staleness(spec, driver, wanted, listed, majors, *, exact=True):
     gone = [name for name in listed if re.fullmatch(r"\d+(:\d+)?", name) and name not in wanted]
     if gone and exact:
         reasons.append(f"it names {', '.join(gone)}, which the node has not")
+    named = {path for path, _major in spec["nodes"]}
+    if absent := [path for path in common if path not in named]:
+        reasons.append(f"it lacks {', '.join(absent)}")
     for path, major in dict.fromkeys(spec["nodes"]):
         if path not in majors:
             continue
@@ -382,7 +386,9 @@ class Node:
         listed = parse_listed(self.ask([self.tool, "cdi", "list"]), self.kind) if path else []
         majors = {node: self.major(node) for node, _major in (spec or {"nodes": []})["nodes"]}
         exact = self.vendor == "nvidia"
-        self.stale = staleness(spec, self.driver(), self.wanted(), listed, majors, exact=exact)
+        plain = [path for path in NODES[self.vendor] if "*" not in path] if exact else []
+        common = [path for path in plain if os.path.exists(self.root + path)]
+        self.stale = staleness(spec, self.driver(), self.wanted(), listed, majors, exact=exact, common=common)
         if spec and (problem := unreadable(spec, self.engine, self.engine_version)):
             self.stale.append(problem)  # as another version of the toolkit wrote it
         self.facts.update(

@@ -184,6 +184,16 @@ def test_specification_goes_stale_with_driver_gpus_mig_and_device_numbers(
     assert toolkit.staleness(None, driver, wanted, [], {}) == ["there is none"]
 
 
+def test_specification_from_before_a_module_was_loaded_is_stale() -> None:
+    spec = toolkit.parse_spec(SPEC.format(version="0.5.0", driver="580.126.20", major=507))
+    spec["nodes"] = [node for node in spec["nodes"] if node[0] != "/dev/nvidia-uvm"]
+    listed = toolkit.parse_listed(LISTED, "nvidia.com/gpu")
+    given = (spec, "580.126.20", [], listed, {})
+    told = toolkit.staleness(*given, exact=False, common=["/dev/nvidia-uvm"])
+    assert told == ["it lacks /dev/nvidia-uvm"]
+    assert toolkit.staleness(*given, exact=False) == []
+
+
 class Machine:
     """A node of files under `root` and commands that are answered here."""
 
