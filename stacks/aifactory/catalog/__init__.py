@@ -13,6 +13,7 @@ from typing import Any
 from aifactory.catalog import load
 from aifactory.catalog.suggest import nearest
 from aifactory.catalog.types import (
+    ApiLimit,
     Cloud,
     Country,
     Driver,
@@ -32,6 +33,7 @@ from aifactory.catalog.types import (
 
 __all__ = [
     "TABLES",
+    "ApiLimit",
     "Cloud",
     "Country",
     "Driver",
@@ -47,6 +49,8 @@ __all__ = [
     "Source",
     "Version",
     "Xid",
+    "api_limit",
+    "api_limits",
     "clouds",
     "countries",
     "default_driver",
@@ -73,6 +77,7 @@ TABLES: Mapping[str, type[Any]] = {
     "models": Model,
     "engines": Engine,
     "clouds": Cloud,
+    "api_limits": ApiLimit,
     "countries": Country,
     "regimes": Regime,
     "versions": Version,
@@ -110,6 +115,16 @@ def engines() -> Mapping[str, Engine]:
 
 def clouds() -> Mapping[str, Cloud]:
     return _table("clouds").rows
+
+
+def api_limits() -> Mapping[str, ApiLimit]:
+    return _table("api_limits").rows
+
+
+def api_limit(action: str) -> ApiLimit:
+    """The bucket of an API action: its own row, else that of all reads or of all others."""
+    rows = api_limits()
+    return rows.get(action) or rows["Describe" if action.startswith(("Describe", "Get", "List")) else "default"]
 
 
 def countries() -> Mapping[str, Country]:

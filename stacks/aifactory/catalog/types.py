@@ -190,6 +190,17 @@ class Cloud:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApiLimit:
+    """Token bucket of one API action, per account and region."""
+
+    action: str
+    size: float
+    """Requests at once from a full bucket."""
+    refill_per_s: float
+    """Requests a second, for ever."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Country:
     """One country of ISO 3166-1."""
 
