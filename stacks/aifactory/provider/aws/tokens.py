@@ -1,0 +1,11 @@
+"""Type tokens of this provider's resources that the program does not use yet."""
+
+NETWORK = "aifactory:aws:Network"
+KEY = "aifactory:aws:Key"
+IDENTITY = "aifactory:aws:Identity"
+BUCKET = "aifactory:aws:Bucket"
+FILE_SYSTEM = "aifactory:aws:FileSystem"
+PLACEMENT_GROUP = "aifactory:aws:PlacementGroup"
+LAUNCH_TEMPLATE = "aifactory:aws:LaunchTemplate"
+NODE_POOL = "aifactory:aws:NodePool"
+DOOR = "aifactory:aws:Door"
