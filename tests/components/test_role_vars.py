@@ -52,12 +52,26 @@ def test_one_version_is_the_only_fact_about_the_driver() -> None:
     assert role_vars.role_vars(plan, pool)["gpu"]["driver"]["branch"] == "580"
 
 
-def test_mirror_takes_the_place_of_the_vendor_and_keeps_its_key() -> None:
+def test_mirror_takes_the_place_of_the_vendor_and_keeps_its_keys() -> None:
     mirror = {"nvidia": {"url": "https://mirror.example.org/cuda/"}}
     plan, pool = planned("hgx-h100", software={"repositories": mirror})
-    own = catalog.repositories()["nvidia"].fingerprint
-    found = role_vars.role_vars(plan, pool)["gpu"]["repository"]
-    assert found == {"url": "https://mirror.example.org/cuda", "fingerprint": own}
+    own = catalog.repositories()["nvidia"]
+    given = role_vars.role_vars(plan, pool)
+    assert given["gpu"]["repository"] == {
+        "url": "https://mirror.example.org/cuda",
+        "fingerprint": own.fingerprint,
+        "fingerprints": {distribution: key or "" for distribution, key in own.fingerprints.items()},
+    }
+    assert given["runtime"]["repository"] == given["gpu"]["repository"]
+    assert given["gpu"]["repository"]["fingerprints"]["rhel10"] == "", "unknown, not the common one"
+
+
+def test_key_that_the_region_file_names_signs_for_every_distribution() -> None:
+    key = "0123456789ABCDEF0123456789ABCDEF01234567"
+    plan, pool = planned("hgx-h100", software={"repositories": {"nvidia": {"fingerprint": key}}})
+    for role in ("gpu", "runtime"):
+        found = role_vars.role_vars(plan, pool)[role]["repository"]
+        assert (found["fingerprint"], found["fingerprints"]) == (key, {})
 
 
 def test_racks_are_told_whole_and_in_one_order_where_memory_is_shared() -> None:
@@ -69,7 +83,14 @@ def test_racks_are_told_whole_and_in_one_order_where_memory_is_shared() -> None:
     assert role_vars.role_vars(plan, pool)["gpu"]["imex"] == {"enabled": False, "nodes": []}
 
 
-def test_doca_comes_from_a_repository_whose_key_is_known() -> None:
+def test_doca_comes_from_its_own_folders_and_keys() -> None:
     plan, pool = planned("hgx-h100", fabric={"stack": "doca"})
     assert role_vars.repositories(plan, pool) == ("nvidia", "doca")
-    assert role_vars.role_vars(plan, pool)["fabric"]["stack"] == "doca"
+    fabric = role_input.complete("fabric", role_vars.role_vars(plan, pool)["fabric"])
+    row = catalog.repositories()["doca"]
+    assert fabric["stack"] == "doca"
+    assert fabric["repository"]["url"] == row.url
+    assert fabric["repository"]["folders"]["ubuntu2404/sbsa"] == "latest-3.2-LTS/ubuntu24.04/arm64-sbsa"
+    assert (fabric["repository"]["fingerprint"], fabric["repository"]["fingerprints"]["rhel9"]) == (row.fingerprint, "")
+    assert fabric["repository"]["key_files"]["rhel9"].endswith(".asc")
+    assert "rdma-core*" in fabric["repository"]["replaces"]

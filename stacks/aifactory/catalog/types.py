@@ -233,7 +233,10 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """One vendor's package repository. `url` is the root; below it stands what the row's `layout` says."""
+    """One vendor's package repository. `url` is the root; below it stands what the row's `layout` says.
+
+    Distributions are called as NVIDIA's folders are: `debian13`, `ubuntu2404`, `rhel9`, `amzn2023`.
+    """
 
     key: str
     vendor: Literal["nvidia", "amd", "aws"]
@@ -245,6 +248,14 @@ class Repository:
     """Name of the signing key's file, below the layout's path unless it begins with `/` (then below the root)."""
     fingerprint: str | None
     """Of the OpenPGP key that signs it: 40 hex digits, upper case."""
+    fingerprints: Mapping[str, str | None] = field(default_factory=dict)
+    """Distribution → the key that signs its packages, where that is another one; None = another, and not known."""
+    key_files: Mapping[str, str] = field(default_factory=dict)
+    """Distribution → its key's file, where that is another one."""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    """`distribution/architecture` → its folder below the root, for every one that there is; empty = the layout says."""
+    replaces: tuple[str, ...] = ()
+    """Packages, as globs, that a RHEL family node takes from here and no longer from its distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)

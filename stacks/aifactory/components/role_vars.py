@@ -9,12 +9,13 @@ from typing import Any
 
 from aifactory import catalog
 from aifactory.catalog import Gpu
+from aifactory.plan import software
 from aifactory.plan.model import PoolPlan, RegionPlan
 from aifactory.plan.nccl import nccl
 
 NVIDIA_REPOSITORY = "nvidia"
 AMD_REPOSITORY = "amdgpu"
-DOCA_REPOSITORY = "doca"
+DOCA_REPOSITORY = software.DOCA
 
 
 def role_vars(plan: RegionPlan, pool: PoolPlan) -> dict[str, dict[str, Any]]:
@@ -138,7 +139,7 @@ def _fabric(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
             "needs_nvlsm": gpu.needs_nvlsm,
         }
     if fabric.stack.value == "doca":
-        taken["repository"] = _repository(plan, DOCA_REPOSITORY)
+        taken["repository"] = _doca(plan)
     if fabric.efa_installer:
         version, sha256, url = fabric.efa_installer
         taken |= {"stack_version": version, "stack_sha256": sha256, "repository": {"url": url} if url else {}}
@@ -167,6 +168,28 @@ def repositories(plan: RegionPlan, pool: PoolPlan) -> tuple[str, ...]:
 
 
 def _repository(plan: RegionPlan, name: str) -> dict[str, Any]:
-    """Root and key of a repository of the plan; {} where it has none, which the role then refuses to trust."""
+    """A repository of the plan; {} where it has none, which the role then refuses to trust.
+
+    A key that nobody has said is an empty text: the distribution then has a key of its own, and nothing is trusted.
+    """
     found = next((r for r in plan.repositories if r.name == name), None)
-    return {"url": found.url, "fingerprint": found.fingerprint or ""} if found else {}
+    if found is None:
+        return {}
+    return {
+        "url": found.url,
+        "fingerprint": found.fingerprint or "",
+        "fingerprints": {distribution: key or "" for distribution, key in found.fingerprints},
+    }
+
+
+def _doca(plan: RegionPlan) -> dict[str, Any]:
+    """The same, and what is DOCA's own way: its folders, the names of its keys, what it takes the place of."""
+    found = next((r for r in plan.repositories if r.name == DOCA_REPOSITORY), None)
+    if found is None:
+        return {}
+    return _repository(plan, DOCA_REPOSITORY) | {
+        "key_file": found.key_file or "",
+        "key_files": dict(found.key_files),
+        "folders": dict(found.folders),
+        "replaces": list(found.replaces),
+    }

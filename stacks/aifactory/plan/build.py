@@ -58,7 +58,7 @@ def plan(spec: Region) -> RegionPlan:
         node_container_engine=spec.software.container_engine,
         driver=driver[0],
         rocm_version=spec.software.rocm_version,
-        repositories=software.repositories(spec.software, pools),
+        repositories=software.repositories(spec, pools),
         pools=pools,
         fabric=fabric.fabric(spec, pools),
         storage=fabric.storage(spec.storage),

@@ -161,13 +161,20 @@ class PowerPlan:
 
 @dataclass(frozen=True)
 class RepositoryPlan:
-    """Where packages of one vendor come from. A `fingerprint` of None is a key that nobody has said: not trusted."""
+    """Where packages of one vendor come from. A fingerprint of None is a key that nobody has said: not trusted."""
 
     name: str
     url: str
     layout: str
     key_file: str | None
     fingerprint: str | None
+    fingerprints: tuple[tuple[str, str | None], ...] = ()
+    """(distribution, key) where that is another one; empty for a mirror that names its own key: it signs all."""
+    key_files: tuple[tuple[str, str], ...] = ()
+    folders: tuple[tuple[str, str], ...] = ()
+    """(`distribution/architecture`, folder below the url); empty = the layout says."""
+    replaces: tuple[str, ...] = ()
+    """Packages that a node of the RHEL family takes from here alone."""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from aifactory import catalog
-from aifactory.catalog import Driver
+from aifactory.catalog import Driver, Repository
 from aifactory.plan.lookup import row
 from aifactory.plan.model import Derived, DriverPlan, PoolPlan, RepositoryPlan
-from aifactory.region.spec import Software
+from aifactory.region.spec import Region, Software
+from aifactory.region.spec import Repository as RepositorySpec
+
+DOCA = "doca"
+"""Key of its repository, and the word for it in `fabric.stack`."""
 
 
 def driver(software: Software, pools: tuple[PoolPlan, ...]) -> DriverPlan | None:
@@ -46,23 +50,35 @@ def _version(asked: str | None, branch: Driver) -> Derived[str | None]:
     return Derived(branch.version, f"the newest of branch {branch.branch} in the catalogue")
 
 
-def repositories(software: Software, pools: tuple[PoolPlan, ...]) -> tuple[RepositoryPlan, ...]:
-    """The vendors' repositories that nodes with these GPUs take packages from, mirrors in their places."""
-    planned = []
-    for key, repository in catalog.repositories().items():
-        if repository.vendor not in vendors(pools):
-            continue
-        mirror = software.repositories.get(key)
-        planned.append(
-            RepositoryPlan(
-                name=key,
-                url=(mirror.url if mirror else repository.url).rstrip("/"),
-                layout=repository.layout,
-                key_file=repository.key_file,
-                fingerprint=(mirror.fingerprint if mirror else None) or repository.fingerprint,
-            )
-        )
-    return tuple(planned)
+def repositories(spec: Region, pools: tuple[PoolPlan, ...]) -> tuple[RepositoryPlan, ...]:
+    """The vendors' repositories that nodes with these GPUs and their fabric take packages from, mirrors in place."""
+    return tuple(
+        _repository(row, spec.software.repositories.get(key))
+        for key, row in catalog.repositories().items()
+        if _is_used(row, spec, pools)
+    )
+
+
+def _is_used(row: Repository, spec: Region, pools: tuple[PoolPlan, ...]) -> bool:
+    if row.key == DOCA:
+        return bool(vendors(pools)) and spec.fabric.stack == DOCA
+    return row.vendor in vendors(pools)
+
+
+def _repository(row: Repository, own: RepositorySpec | None) -> RepositoryPlan:
+    """A key that the region file names stands for all distributions, because a region knows its own."""
+    key = own.fingerprint if own else None
+    return RepositoryPlan(
+        name=row.key,
+        url=((own.url if own else None) or row.url).rstrip("/"),
+        layout=row.layout,
+        key_file=row.key_file,
+        fingerprint=key or row.fingerprint,
+        fingerprints=() if key else tuple(sorted(row.fingerprints.items())),
+        key_files=tuple(sorted(row.key_files.items())),
+        folders=tuple(sorted(row.folders.items())),
+        replaces=row.replaces,
+    )
 
 
 def vendors(pools: tuple[PoolPlan, ...]) -> frozenset[str]:

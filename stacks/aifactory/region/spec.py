@@ -166,8 +166,8 @@ class Storage(Section):
 
 
 class Repository(Section):
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = field(
-        change="rolling", doc="Root of the mirror; below it the layout is the vendor's."
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = field(
+        None, change="rolling", doc="Root of the mirror; below it the layout is the vendor's; none = the vendor's own."
     )
     fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] | None = field(
         None, change="rolling", doc="OpenPGP key that signs it, 40 hex digits; none = the vendor's own."

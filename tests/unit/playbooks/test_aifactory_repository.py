@@ -37,6 +37,7 @@ def load(name: str, folder: str) -> ModuleType:
 
 
 vendor: Any = load("ansible.module_utils.aifactory_vendor", "module_utils")
+module: Any = load("aifactory_repository", "library")
 
 
 class Gpg:
@@ -325,6 +326,139 @@ def test_suites_components_and_key_of_a_vendor_with_another_layout() -> None:
     )  # fmt: skip
     assert made.key_urls() == ["https://x/rocm/rocm.gpg.key"]
     assert "URIs: https://x/rocm/apt/7.0/\nSuites: noble\nComponents: main\n" in made.source_text()
+
+
+# By distribution: folders, keys, what the vendor's packages take the place of
+
+ROCKY_9 = 'PRETTY_NAME="Rocky Linux 9.8"\nID="rocky"\nVERSION_ID="9.8"\n'
+SHADOWED = ["rdma-core*", "libibverbs*", "perftest"]
+DISTRIBUTION = """\
+# rocky.repo
+[baseos]
+name=Rocky Linux $releasever - BaseOS
+mirrorlist=https://mirrors.example.org/?repo=BaseOS-$releasever
+enabled=1
+
+[appstream]
+name=Rocky Linux $releasever - AppStream
+excludepkgs=kernel-rt*, perftest
+  old-*
+gpgcheck=1
+
+[baseos-source]
+name=Rocky Linux $releasever - BaseOS - Source
+enabled=0
+"""
+KEPT_OUT = """\
+# rocky.repo
+[baseos]
+excludepkgs=rdma-core* libibverbs* perftest
+name=Rocky Linux $releasever - BaseOS
+mirrorlist=https://mirrors.example.org/?repo=BaseOS-$releasever
+enabled=1
+
+[appstream]
+name=Rocky Linux $releasever - AppStream
+excludepkgs=kernel-rt* perftest old-* rdma-core* libibverbs*
+gpgcheck=1
+
+[baseos-source]
+name=Rocky Linux $releasever - BaseOS - Source
+enabled=0
+"""
+
+
+def params(url: str, fingerprint: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": "doca", "url": url, "path": "{distro}/{arch}", "fingerprint": fingerprint, "fingerprints": {},
+        "key_file": "", "key_files": {}, "folders": {}, "suites": "/", "components": [], "exclude": [], "replaces": [],
+        "setting": "software.repositories.doca", **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def rocky(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A RHEL family node with its distribution's repositories."""
+    (root / "etc/os-release").write_text(ROCKY_9)
+    (root / "etc/yum.repos.d").mkdir(parents=True)
+    (root / "etc/yum.repos.d/rocky.repo").write_text(DISTRIBUTION)
+    monkeypatch.setattr(vendor.os, "uname", lambda: type("U", (), {"machine": "x86_64"}))
+    return root
+
+
+def test_rhel_takes_the_rdma_stack_from_doca_alone_and_keeps_every_other_line(
+    site: tuple[str, Path], keys: dict[str, tuple[str, bytes]], rocky: Path
+) -> None:
+    fingerprint, text = keys["vendor"]
+    (site[1] / "keys").mkdir()
+    (site[1] / "keys/rpm.asc").write_bytes(text)
+    wanted = params(
+        site[0], "A" * 40, fingerprints={"rhel9": fingerprint}, key_file="/keys/deb.gpg",
+        key_files={"rhel9": "/keys/rpm.asc"}, folders={"rhel9/x86_64": "lts/rhel9/x86_64"}, replaces=SHADOWED,
+    )  # fmt: skip
+    run = answers(rocky)
+    (rocky / "etc/yum.repos.d/rocky.repo").chmod(0o640)
+    repository, changed = module.converge(wanted, False, run, f"{rocky}/")
+    assert repository.url == f"{site[0]}/lts/rhel9/x86_64/"
+    assert changed == [
+        "/etc/pki/rpm-gpg/aifactory-doca.asc", "/etc/yum.repos.d/aifactory-doca.repo", "/etc/yum.repos.d/rocky.repo",
+    ]  # fmt: skip
+    assert (rocky / "etc/yum.repos.d/rocky.repo").read_text() == KEPT_OUT
+    assert (rocky / "etc/yum.repos.d/rocky.repo").stat().st_mode & 0o777 == 0o640
+    assert "exclude" not in (rocky / "etc/yum.repos.d/aifactory-doca.repo").read_text()
+    assert [command[-3:] for command in run.calls] == [  # type: ignore[attr-defined]
+        ["--disablerepo=*", "--enablerepo=aifactory-doca", "makecache"]
+    ]
+    assert module.converge(wanted, False, answers(rocky), f"{rocky}/")[1] == []
+
+
+def test_rhel_preview_and_a_repository_that_does_not_answer_leave_the_distribution_alone(
+    site: tuple[str, Path], keys: dict[str, tuple[str, bytes]], rocky: Path
+) -> None:
+    fingerprint, text = keys["vendor"]
+    (site[1] / "rhel9/x86_64").mkdir(parents=True)
+    (site[1] / "rhel9/x86_64" / f"{fingerprint[-8:].lower()}.pub").write_bytes(text)
+    wanted = params(site[0], fingerprint, replaces=SHADOWED)
+    assert "/etc/yum.repos.d/rocky.repo" in module.converge(wanted, True, answers(rocky), f"{rocky}/")[1]
+    with pytest.raises(vendor.Refused, match="does not answer as it should"):
+        module.converge(wanted, False, answers(rocky, 1, "Error: 404"), f"{rocky}/")
+    assert (rocky / "etc/yum.repos.d/rocky.repo").read_text() == DISTRIBUTION
+
+
+def test_debian_has_no_use_for_what_only_dnf_is_told(
+    site: tuple[str, Path], keys: dict[str, tuple[str, bytes]], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vendor.os, "uname", lambda: type("U", (), {"machine": "x86_64"}))
+    (root / "etc/os-release").write_text(DEBIAN_13)
+    (root / "etc/yum.repos.d").mkdir()
+    (root / "etc/yum.repos.d/rocky.repo").write_text(DISTRIBUTION)
+    fingerprint, text = keys["vendor"]
+    serve_key(site[1], fingerprint, text)
+    changed = module.converge(params(site[0], fingerprint, replaces=SHADOWED), False, answers(root), f"{root}/")[1]
+    assert all("/etc/apt/" in path for path in changed)
+    assert (root / "etc/yum.repos.d/rocky.repo").read_text() == DISTRIBUTION
+
+
+def test_distribution_that_the_repository_is_not_known_to_have_is_refused_with_those_that_are(rocky: Path) -> None:
+    folders = {"ubuntu2404/x86_64": "ubuntu24.04/x86_64", "rhel9/sbsa": "rhel9/arm64-sbsa"}
+    with pytest.raises(vendor.Refused) as refused:
+        module.converge(params("http://x", "A" * 40, folders=folders), False, answers(rocky), f"{rocky}/")
+    assert "rhel9/x86_64 is not known, known are rhel9/sbsa, ubuntu2404/x86_64" in str(refused.value)
+    assert not (rocky / "etc/yum.repos.d/aifactory-doca.repo").exists()
+
+
+def test_key_that_nobody_has_said_is_refused_with_the_file_the_command_and_the_place_in_the_region_file(
+    rocky: Path,
+) -> None:
+    wanted = params("https://x/doca", "A" * 40, fingerprints={"rhel9": ""}, key_file="/public_keys/rpm.asc")
+    with pytest.raises(vendor.Refused) as refused:
+        module.converge(wanted, False, answers(rocky), f"{rocky}/")
+    for words in (
+        "for rhel9 is not known", "Download https://x/doca/public_keys/rpm.asc", "gpg --show-keys",
+        "compare them with what the vendor publishes elsewhere", "software.repositories.doca.fingerprint",
+    ):  # fmt: skip
+        assert words in str(refused.value)
+    assert not (rocky / "etc/yum.repos.d/aifactory-doca.repo").exists()
 
 
 def test_command_that_hangs_is_ended_and_named() -> None:

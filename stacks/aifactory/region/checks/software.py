@@ -10,7 +10,7 @@ from aifactory.catalog import Gpu
 from aifactory.region.checks.finding import Finding
 from aifactory.region.checks.serving import gpu_of
 from aifactory.region.shape import shown
-from aifactory.region.spec import Region
+from aifactory.region.spec import Region, Software
 
 CUDA = re.compile(r"[0-9]{1,2}\.[0-9]{1,2}")
 
@@ -63,18 +63,21 @@ def gpu_software(region: Region) -> Iterator[Finding]:
         elif found := next(((pool, gpu) for pool, gpu in of_nvidia if gpu.open_modules_required), None):
             message = f"{found[1].name}, which pool {found[0]} has, runs with open kernel modules only."
             yield Finding(("software", "kernel_modules"), message, allowed="open.")
-    for key, mirror in software.repositories.items():
-        known = catalog.repositories()
+    yield from _repositories(software)
+
+
+def _repositories(software: Software) -> Iterator[Finding]:
+    known = catalog.repositories()
+    for key, given in software.repositories.items():
+        path = ("software", "repositories", key)
         if key not in known:
             yield Finding(
-                ("software", "repositories", key), f"{shown(key)} is not a repository of the catalogue.", at_key=True,
+                path, f"{shown(key)} is not a repository of the catalogue.", at_key=True,
                 nearest=catalog.nearest(key, known), list_command="aifactory catalog repositories",
             )  # fmt: skip
-        elif mirror.fingerprint is None and known[key].fingerprint is None:
-            yield Finding(
-                ("software", "repositories", key), f"Nobody has said which key signs {known[key].name}.", at_key=True,
-                fix="fingerprint: the 40 hex digits of the key, from the vendor",
-            )  # fmt: skip
+        elif given.url is None and given.fingerprint is None:
+            fix = "url: root of a mirror; fingerprint: 40 hex digits of its key, read with gpg --show-keys FILE"
+            yield Finding(path, f"It says nothing about {known[key].name}.", at_key=True, fix=fix)
 
 
 def needed(gpu: Gpu) -> str | None:
