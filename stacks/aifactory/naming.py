@@ -5,6 +5,7 @@ Logical names are what the Pulumi engine puts into a URN; physical names are wha
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 REGION_RE = re.compile(r"[a-z][a-z0-9-]{1,30}")
@@ -30,9 +31,61 @@ def volume(node_name: str, purpose: str) -> str:
     return f"{node_name}-{purpose}"
 
 
+def fitted(name: str, limit: int) -> str:
+    """The name, or, where it is longer than `limit`, its beginning and eight digits that tell it from its like."""
+    if len(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: limit - 9].rstrip('-')}-{digest}"
+
+
+def aws_key_alias(region: str) -> str:
+    """KMS: at most 256 characters, `alias/` included, none of them `alias/aws`."""
+    return f"alias/aifactory-{region}"
+
+
+def aws_node_role(region: str) -> str:
+    """Role and instance profile of the nodes; IAM takes 64 characters, this has at most 46."""
+    return fitted(f"aifactory-{region}-node", 64)
+
+
+def aws_bucket(region: str, storage: str, account: str) -> str:
+    """Unique in a partition, hence the account; S3 takes 63 characters, this has at most 61."""
+    return fitted(f"{region}-{storage}-{account}", 63)
+
+
+def aws_file_system(region: str, storage: str) -> str:
+    """The tag `Name`, 256 characters: file systems have no name of their own."""
+    return f"{region}-{storage}"
+
+
+def aws_launch_template(region: str, pool: str) -> str:
+    """EC2 takes 3 to 128 characters, this has at most 48."""
+    return fitted(f"{region}-{pool}", 128)
+
+
+def aws_placement_group(region: str, pool: str) -> str:
+    """EC2 takes 255 characters, this has at most 48."""
+    return fitted(f"{region}-{pool}", 255)
+
+
+def aws_load_balancer(region: str) -> str:
+    """32 characters of a-z, 0-9 and -, without one at either end."""
+    return fitted(f"aifactory-{region}", 32).rstrip("-")
+
+
+def aws_subnet(purpose: str, zone: str) -> str:
+    """`nodes-eusc-de-east-1a`: the part of the network that it is, and the end of its tag `Name`."""
+    return f"{purpose}-{zone}"
+
+
 REGION = "region"
 KEYS = "keys"
+DOOR_KEYS = "door-keys"
 NETWORK = "network"
+KEY = "key"
+IDENTITY = "identity"
+DOOR = "door"
 NODE_IMAGE = "node-image"
 SERVING = "serving"
 FRONT_DOOR = "front-door"
