@@ -6,8 +6,10 @@ before anything is registered.
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pulumi
-from aifactory import naming
+from aifactory import naming, sovereignty
 from aifactory.components import limits, sdk
 from aifactory.components.region import Region
 from aifactory.errors import ProblemError
@@ -32,6 +34,7 @@ def planned(name: str) -> RegionPlan:
     """The region's plan. Raises ProblemError with everything that stops it."""
     loaded = loader.load(loader.find(name))
     plan = build.of(loaded)
+    sovereignty.check(loaded, plan, dt.date.today())
     if stopped := [*limits.problems(plan), *limits.unheeded(loaded.spec)]:
         raise ProblemError(loaded.placed(stopped))
     return plan

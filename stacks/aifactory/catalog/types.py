@@ -187,6 +187,14 @@ class Cloud:
     """Where it stands; left out unless that is one country."""
     legal_home: str | None = None
     """Country of the ultimate parent of whoever runs it; left out where that is the user."""
+    countries: Mapping[str, str] = field(default_factory=dict)
+    """Region id → country where it stands; a region that is not in it stands in `country`, or nobody knows where."""
+    off_region: Mapping[str, str] = field(default_factory=dict)
+    """Service whose API has one host for the whole partition → country of that host."""
+
+    def country_of(self, region: str) -> str | None:
+        """Where a region stands; None = unknown, as of every region that is not one of this cloud."""
+        return (self.countries.get(region) or self.country) if region in self.regions else None
 
 
 @dataclass(frozen=True, kw_only=True)

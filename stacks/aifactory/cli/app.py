@@ -101,6 +101,20 @@ def plan(
 
 
 @app.command(rich_help_panel="Check")
+def sovereignty(
+    region: RegionArg,
+    live: Annotated[
+        bool, typer.Option(help="What is there, as the region's state has it; none = what is planned.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Where it all is, whose law, whose keys, what leaves: every rule. Exit 2 when one is open."""
+    from aifactory.cli import sovereignty as judge
+
+    judge.show(region, live=live, as_json=json_)
+
+
+@app.command(rich_help_panel="Check")
 def preflight(region: RegionArg, json_: Json = False) -> None:
     """Ask the machine or cloud, read-only, whether `up` can work."""
     from aifactory.cli import check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import sys
 from typing import Any
 
@@ -11,7 +12,7 @@ from aifactory.errors import Exit, Problem, ProblemError, fail
 
 
 def validate(names: list[str], *, as_json: bool, as_sarif: bool) -> None:
-    from aifactory import __version__
+    from aifactory import __version__, sovereignty
     from aifactory.errors import render_sarif
     from aifactory.plan import build
     from aifactory.region import loader
@@ -26,7 +27,7 @@ def validate(names: list[str], *, as_json: bool, as_sarif: bool) -> None:
     problems: list[Problem] = []
     for region in loaded:
         try:
-            build.of(region)
+            sovereignty.check(region, build.of(region), dt.date.today())
         except ProblemError as error:
             problems.extend(error.problems)
     if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import shlex
 import sys
 import time
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
 
 def preflight_problems(loaded: LoadedRegion, plan: RegionPlan) -> None:
-    """Read-only questions to the machine or cloud. Raises ProblemError (exit 3) with everything in the way."""
+    """The region's law, then read-only questions to the machine or cloud.
+
+    Raises ProblemError with everything in the way: exit 2 for the law, 3 for the rest.
+    """
+    from aifactory import sovereignty
     from aifactory.components import limits
 
+    sovereignty.check(loaded, plan, dt.date.today())
     problems = list(loaded.placed([*limits.problems(plan), *limits.unheeded(loaded.spec)]))
     if not problems and plan.provider == "local":
         from aifactory.provider.local import preflight
