@@ -162,6 +162,15 @@ def test_version_asked_for_is_installed_and_one_that_is_not_offered_named(site: 
     assert "toolkit 1.18.9 is not in the repositories, which have 1.19.1-1" in (outcome.message or "")
 
 
+def test_operators_own_containers_see_the_gpus_too(site: Site, play: Play, node: Node) -> None:
+    outcome = run(site, play, toolkit_version="1.18.2", rootless=True, rdma=False)
+    assert (outcome.failed_task, outcome.message) == (None, None)
+    assert facts(node)["rootless"] is True
+
+
+# An image: the same roles where nothing runs
+
+
 class WithoutSystemd(driver.ContainerEngine):
     """Containers in which sshd is all that runs, as in a chroot."""
 

@@ -24,6 +24,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from aifactory.provider.local.image_recipe import NODE_USER
+
 from tests.roles.simnode.on_node.main import ALWAYS, names
 
 HERE = Path(__file__).parent / "on_node"
@@ -61,11 +63,14 @@ for name in {{always}}; do
   ln -sf {FOLDER}/run /usr/sbin/$name
   [ ! -e /usr/bin/$name.real ] || ln -sf {FOLDER}/run /usr/bin/$name
 done
+chown -R {NODE_USER}: /home/{NODE_USER}/.config
 rm -f /etc/systemd/system/systemd-logind.service /etc/systemd/system/systemd-modules-load.service
 ln -sf ../simnode-faults.path /etc/systemd/system/multi-user.target.wants/simnode-faults.path
 update-grub 2>/dev/null
 touch {FOLDER}/ready
 """
+OF_A_USER = {"storage": '[storage]\ndriver = "vfs"\n', "containers": '[containers]\npidns = "host"\n'}
+"""Two things that a node in a container cannot do for a user: an overlay on its disk, a /proc of its own."""
 MODULES_LOAD = f"""\
 [Unit]
 ConditionCapability=
@@ -108,6 +113,7 @@ def prepared(description: dict[str, Any]) -> bytes:
         "etc/systemd/system/simnode-faults.path": (WATCH, 0o644),
         "etc/systemd/system/simnode-faults.service": (REFRESH, 0o644),
         "etc/systemd/system/systemd-modules-load.service.d/simnode.conf": (MODULES_LOAD, 0o644),
+        **{f"home/{NODE_USER}/.config/containers/{name}.conf": (text, 0o644) for name, text in OF_A_USER.items()},
         **{f"{FOLDER}/on_node/{path.name}": (path.read_text("utf-8"), 0o644) for path in HERE.glob("*.py")},
     }  # fmt: skip
     return packed(files)

@@ -42,8 +42,11 @@ def covered() -> bool:
 
 
 def refresh() -> None:
-    """Called by every command, one at a time: several run at once. Quick when nothing has changed."""
-    if not covered() or os.geteuid() != 0:
+    """Called by every command, one at a time: several run at once. Quick when nothing has changed.
+
+    Root of a user's container, as which a CDI hook runs, has number 0 and may write nothing here.
+    """
+    if not covered() or not os.access(RUN, os.W_OK):
         return
     with (RUN / "refresh").open("w") as lock, contextlib.suppress(FileNotFoundError, PermissionError):
         fcntl.flock(lock, fcntl.LOCK_EX)
