@@ -22,6 +22,7 @@ FORMS: Mapping[str, tuple[str, str]] = {
     r"^[A-Z]{2}$": ("two capital letters, ISO 3166-1", "DE"),
     r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$": ("an IPv4 network", "10.64.0.0/16"),
     r"^[A-Za-z0-9.*-]+:[0-9]{1,5}$": ("a host, a colon, a port", "registry.example.eu:443"),
+    r"^[a-z0-9]+([.-][a-z0-9]+)*$": ("the name of a service: words of a-z and 0-9, . or - between", "ecr.api"),
     r"^secret:[a-z][a-z0-9_]*$": ("secret: and the name of an encrypted value", "secret:tls_key"),
     r"^[0-9a-f]{64}$": ("64 of 0-9 and a-f: printf %s KEY | sha256sum", ""),
     r"^[0-9A-F]{40}$": ("40 of 0-9 and A-F: gpg --show-keys FILE", "EB693B3035CD5710E231E123A4B469963BF863CC"),

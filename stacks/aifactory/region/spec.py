@@ -35,6 +35,7 @@ HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Cidr = Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$")]
 HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9.*-]+:[0-9]{1,5}$")]
+ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")]
 SecretRef = Annotated[str, Field(pattern=r"^secret:[a-z][a-z0-9_]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Labels = dict[str, str]
@@ -81,6 +82,14 @@ class Credentials(Section):
     )
 
 
+class AwsSsh(Section):
+    source: tuple[Cidr, ...] = field((), change="in_place", doc="Who may reach the nodes' SSH: jump host, controller.")
+    bastion: str | None = field(None, change="in_place", doc="Jump host, `[user@]host[:port]`.")
+    bastion_host_key: str | None = field(
+        None, change="in_place", doc="The jump host's public key; required with bastion before `up`."
+    )
+
+
 class AwsProvider(Section):
     kind: Literal["aws"] = field(change="refused", doc="Any AWS partition, or an EC2-compatible cloud.")
     partition: str = field(change="refused", doc="Partition id of the clouds catalogue.")
@@ -91,6 +100,7 @@ class AwsProvider(Section):
     zones: tuple[str, ...] = field((), change="refused", doc="Availability zones in use.")
     credentials: Credentials = field(change="in_place", doc="Where credentials come from; never ambient.")
     endpoints: dict[str, str] = field({}, change="refused", doc="Service → URL, for clouds botocore does not know.")
+    ssh: AwsSsh = field(AwsSsh(), change="in_place", doc="How to reach the nodes; they take the region's own key.")
 
 
 Provider = Annotated[LocalProvider | StaticProvider | AwsProvider, Field(discriminator="kind")]
@@ -104,6 +114,9 @@ class Network(Section):
     cidr: Cidr = field("10.64.0.0/16", change="refused", doc="IPv4 network of the nodes, /16 to /24.")
     egress: tuple[HostPort, ...] = field((), change="in_place", doc="`host:port` allow-list; empty = closed.")
     ingress: Ingress = field(Ingress(), change="in_place", doc="Allowed sources.")
+    private_endpoints: tuple[ServiceName, ...] = field(
+        (), change="in_place", doc="aws: services that get an endpoint inside the network, for a closed one."
+    )
 
 
 class EfaInstaller(Section):
@@ -139,6 +152,9 @@ class Capacity(Section):
         "on_demand", change="in_place", doc="How capacity is bought."
     )
     id: str | None = field(None, change="in_place", doc="Reservation or capacity block id.")
+    on_partial: Literal["keep", "release"] = field(
+        "release", change="in_place", doc="What becomes of nodes that were got when the cloud has no more of them."
+    )
 
 
 class Pool(Section):
@@ -163,6 +179,12 @@ class Storage(Section):
     capacity_gib: int | None = field(None, change="in_place", doc="GiB; grows in place, shrinking is refused.", ge=1)
     throughput_mb_s_per_tib: int | None = field(None, change="in_place", doc="MB/s for each TiB.", ge=1)
     retention_days: int | None = field(None, change="in_place", doc="object: lock, days.", ge=1)
+    bucket: PoolName | None = field(
+        None, change="refused", doc="lustre: storage of kind object whose objects are its files."
+    )
+    delete_data: bool = field(
+        False, change="in_place", doc="lustre: destroy deletes it with its files; none given = destroy refuses."
+    )
 
 
 class Repository(Section):
@@ -243,6 +265,7 @@ class FrontDoor(Section):
     shape: str | None = field(
         None, change="replaces_nodes", doc="Shape of the own nodes; none = smallest of the provider."
     )
+    image: str | None = field(None, change="rolling", doc="aws: image of the own nodes; none = the first pool's.")
     tls: Tls | None = field(None, change="in_place", doc="Certificate and key; none = issued by the region's own CA.")
     clients: tuple[Client, ...] = field(
         (), change="in_place", doc="Who may call; one is generated on local when empty."

@@ -51,6 +51,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("SPEC-056", serving.power_cap),
     ("SPEC-057", cloud.state),
     ("SPEC-058", software.gpu_software),
+    ("SPEC-059", storage.buckets),
 )
 
 ONE_VALUE = frozenset(f"SPEC-{n:03d}" for n in (11, 12, 13, 14, 15, 16, 18, 31, 32, 33, 34, 36, 37, 39, 47, 53, 57))

@@ -17,6 +17,8 @@ CLOUD_KEYS = ("zone", "placement", "capacity", "image", "root_volume_gib", "data
 RESERVED = ("reservation", "capacity_block")
 SOURCES = ("profile", "role_arn", "env_prefix")
 ROLE = re.compile(r"arn:(?P<partition>[a-z0-9-]+):iam::[0-9]{12}:role/[\w+=,.@/-]+", re.ASCII)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+AMBIENT = "AWS_"
 PREFIX = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 BACKENDS = ("file", "s3", "gs", "azblob", "postgres", "https", "http")
 SECRETS = ("passphrase", "awskms", "azurekeyvault", "gcpkms", "hashivault")
@@ -26,6 +28,14 @@ def cloud_keys(region: Region) -> Iterator[Finding]:
     """SPEC-043."""
     if isinstance(region.provider, AwsProvider):
         return
+    elsewhere: list[tuple[Path, object]] = [
+        (("network", "private_endpoints"), region.network.private_endpoints),
+        (("front_door", "image"), region.front_door.image),
+    ]
+    for path, given in elsewhere:
+        if given:
+            message = f"A region of {region.provider.kind} has no `{path[-1]}`: only a cloud's has."
+            yield Finding(path, message, True, fix="remove it")
     for i, pool in enumerate(region.pools):
         for key in CLOUD_KEYS:
             if key in pool.model_fields_set and getattr(pool, key) != Pool.model_fields[key].default:
@@ -83,6 +93,9 @@ def credentials(region: Region) -> Iterator[Finding]:
     if given.env_prefix is not None and not PREFIX.fullmatch(given.env_prefix):
         message = f"{shown(given.env_prefix)} cannot begin the name of an environment variable."
         yield Finding((*path, "env_prefix"), message, allowed="a capital letter, then A-Z, 0-9 and _.")
+    elif given.env_prefix == AMBIENT:
+        message = f"Variables that begin with {AMBIENT} are what lies around: any shell may have them, for any account."
+        yield Finding((*path, "env_prefix"), message, fix="a prefix of this region's own: EU_SOVEREIGN_")
 
 
 def endpoints(region: Region) -> Iterator[Finding]:
@@ -95,18 +108,20 @@ def endpoints(region: Region) -> Iterator[Finding]:
         message = f"{cloud.name} is reached only through endpoints that the file names."
         yield Finding(("provider", "partition"), message, fix="add `endpoints: {ec2: https://…, sts: https://…}`")
     for service, url in provider.endpoints.items():
-        if not _is_https(url):
+        if not _is_endpoint(url):
             path: Path = ("provider", "endpoints", service)
             yield Finding(path, f"{shown(url)} is not an endpoint.", allowed="https://HOST, without a login.")
 
 
-def _is_https(url: str) -> bool:
+def _is_endpoint(url: str) -> bool:
+    """https, or http to this machine's own loopback, where a stand-in of a cloud may listen."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         return False
-    return parts.scheme == "https" and bool(host) and is_address(host or "") and parts.username is None
+    safe = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
+    return safe and bool(host) and is_address(host or "") and parts.username is None
 
 
 def state(region: Region) -> Iterator[Finding]:

@@ -41,9 +41,10 @@ def same_bucket(regions: Sequence[Region]) -> Iterator[Hit]:
         if isinstance(region.provider, AwsProvider):
             for i, item in enumerate(region.storage):
                 if item.kind == "object":
-                    yield ("storage", i, "name"), (region.provider.partition, item.name)
+                    bucket = naming.aws_bucket(region.name, item.name, region.provider.account)
+                    yield ("storage", i, "name"), f"{bucket} in {region.provider.partition}"
 
-    yield from _shared(regions, buckets, "has a bucket of this name too")
+    yield from _shared(regions, buckets, "makes the bucket {} too")
 
 
 def same_port(regions: Sequence[Region]) -> Iterator[Hit]:

@@ -12,7 +12,7 @@ from aifactory.region.checks.finding import Finding
 from aifactory.region.checks.network import HIGHEST_PORT, is_address
 from aifactory.region.positions import Path
 from aifactory.region.shape import shown
-from aifactory.region.spec import Region, StaticProvider
+from aifactory.region.spec import AwsProvider, Region, Ssh, StaticProvider
 
 LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 BASTION = re.compile(r"(?:(?P<user>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?")
@@ -56,7 +56,7 @@ def host_keys(region: Region) -> Iterator[Finding]:
         for j, host in enumerate(pool.hosts)
     ]
     provider = region.provider
-    if isinstance(provider, StaticProvider) and provider.ssh.bastion_host_key is not None:
+    if isinstance(provider, StaticProvider | AwsProvider) and provider.ssh.bastion_host_key is not None:
         jump = (provider.ssh.bastion or "HOST").rpartition("@")[2].partition(":")[0]
         keys.append((("provider", "ssh", "bastion_host_key"), provider.ssh.bastion_host_key, jump))
     for path, key, address in keys:
@@ -71,7 +71,7 @@ def host_keys(region: Region) -> Iterator[Finding]:
 
 def bastion(region: Region) -> Iterator[Finding]:
     """SPEC-046."""
-    if not isinstance(region.provider, StaticProvider):
+    if not isinstance(region.provider, StaticProvider | AwsProvider):
         return
     ssh = region.provider.ssh
     if ssh.bastion is not None and ssh.bastion_host_key is None:
@@ -92,10 +92,10 @@ def addresses(region: Region) -> Iterator[Finding]:
                 message = f"{shown(host.address)} is neither an IP address nor a host name."
                 yield Finding(("pools", i, "hosts", j, "address"), message, fix="`port:` is a key of its own"
                               if ":" in host.address else None)  # fmt: skip
-    if not isinstance(region.provider, StaticProvider):
+    if not isinstance(region.provider, StaticProvider | AwsProvider):
         return
     ssh = region.provider.ssh
-    if not LOGIN.fullmatch(ssh.user):
+    if isinstance(ssh, Ssh) and not LOGIN.fullmatch(ssh.user):
         message = f"{shown(ssh.user)} is not a login name."
         yield Finding(("provider", "ssh", "user"), message, allowed="a letter or _, then letters, digits, _ . -")
     if ssh.bastion is not None and not _is_jump(ssh.bastion):

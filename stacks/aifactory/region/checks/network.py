@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from aifactory.region.checks.finding import Finding
 from aifactory.region.positions import Path
-from aifactory.region.spec import LocalProvider, Region, StaticProvider
+from aifactory.region.spec import AwsProvider, LocalProvider, Region, StaticProvider
 
 WIDEST, NARROWEST = 16, 24
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
@@ -96,8 +96,13 @@ def passages(region: Region) -> Iterator[Finding]:
         if not is_address(name):
             message = f"{host} is neither a host name nor an IP address."
             yield Finding(path, message, allowed="a host name, *. and a domain, or an IP address.")
-    for i, entry in enumerate(region.network.ingress.api):
-        problem = _broken(("network", "ingress", "api", i), entry)
+    sources: list[tuple[Path, str]] = [
+        (("network", "ingress", "api", i), entry) for i, entry in enumerate(region.network.ingress.api)
+    ]
+    if isinstance(region.provider, AwsProvider):
+        sources += [(("provider", "ssh", "source", i), entry) for i, entry in enumerate(region.provider.ssh.source)]
+    for place, entry in sources:
+        problem = _broken(place, entry)
         if problem:
             yield problem
 

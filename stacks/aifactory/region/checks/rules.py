@@ -62,6 +62,7 @@ MEANINGS: Mapping[str, str] = {
     "SPEC-056": "A power cap is below what the GPU draws anyway.",
     "SPEC-057": "State and secrets stand at URLs that the engine knows.",
     "SPEC-058": "Driver version, kernel modules and package mirrors are ones that the GPUs can use.",
+    "SPEC-059": "A file system takes its files from a bucket of the region.",
     # several regions
     "SPEC-060": "No two files have the same region name.",
     "SPEC-061": "Networks of local regions do not overlap.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
+from aifactory import catalog
 from aifactory.region.checks.finding import Finding
 from aifactory.region.checks.network import is_address
 from aifactory.region.positions import dotted
@@ -21,7 +22,9 @@ REQUIRED = {"nfs": ("export", "mount"), "lustre": ("mount",), "object": (), "blo
             "local_nvme": ("mount",)}  # fmt: skip
 OPTIONAL = {"nfs": (), "lustre": ("export", "capacity_gib", "throughput_mb_s_per_tib"), "object": ("retention_days",),
             "block": (), "local_nvme": ()}  # fmt: skip
-KEYS = ("export", "mount", "capacity_gib", "throughput_mb_s_per_tib", "retention_days")
+OF_MADE_LUSTRE = ("bucket", "delete_data")
+"""Of a file system that the cloud makes; one that is there is only mounted."""
+KEYS = ("export", "mount", "capacity_gib", "throughput_mb_s_per_tib", "retention_days", *OF_MADE_LUSTRE)
 SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "root", "run", "sbin", "sys", "usr", "var")
 
 
@@ -40,14 +43,29 @@ def kinds(region: Region) -> Iterator[Finding]:
         for key in required:
             if getattr(item, key) is None:
                 yield Finding(("storage", i), f"Storage of kind {item.kind} needs `{key}`.", True, fix=f"add `{key}:`")
+        optional = OPTIONAL[item.kind]
+        if item.kind == "lustre" and region.provider.kind == "aws":
+            optional = (*optional, *OF_MADE_LUSTRE)
         for key in KEYS:
-            if getattr(item, key) is not None and key not in required and key not in OPTIONAL[item.kind]:
+            if getattr(item, key) not in (None, False) and key not in required and key not in optional:
                 yield Finding(
                     ("storage", i, key), f"Storage of kind {item.kind} has no `{key}`.", True, fix="remove it"
                 )
         if item.export is not None and not _is_export(item.export):
             message = f"{shown(item.export)} is not an export."
             yield Finding(("storage", i, "export"), message, allowed="ADDRESS:/PATH.")
+
+
+def buckets(region: Region) -> Iterator[Finding]:
+    """SPEC-059."""
+    known = [item.name for item in region.storage if item.kind == "object"]
+    for i, item in enumerate(region.storage):
+        if item.bucket is not None and item.bucket not in known:
+            yield Finding(
+                ("storage", i, "bucket"), f"The region has no storage {item.bucket} of kind object.",
+                nearest=catalog.nearest(item.bucket, known), allowed=f"{', '.join(known)}." if known else None,
+                fix=None if known else f"add one: {{name: {item.bucket}, kind: object}}",
+            )  # fmt: skip
 
 
 def mounts(region: Region) -> Iterator[Finding]:
