@@ -128,11 +128,8 @@ def _in_use() -> None:
     """What something still needs cannot be deleted: groups, subnets, an internet gateway with addresses behind it."""
     from moto.ec2.models import EC2Backend
 
-    group, subnet, detach = (
-        EC2Backend._delete_security_group,
-        EC2Backend.delete_subnet,
-        EC2Backend.detach_internet_gateway,
-    )
+    group, subnet = EC2Backend._delete_security_group, EC2Backend.delete_subnet
+    detach, release, nat = EC2Backend.detach_internet_gateway, EC2Backend.release_address, EC2Backend.delete_nat_gateway
 
     def of_group(self: Any, vpc_id: str | None, group_id: str) -> Any:
         used = [eni.id for eni in self.enis.values() if group_id in {g.id for g in eni.group_set}]
@@ -145,7 +142,8 @@ def _in_use() -> None:
 
     def of_subnet(self: Any, subnet_id: str) -> Any:
         used = [eni.id for eni in self.enis.values() if eni.subnet.id == subnet_id]
-        used += [nat.id for nat in self.nat_gateways.values() if nat.subnet_id == subnet_id and nat.state != "deleted"]
+        used += [gw.id for gw in self.nat_gateways.values() if gw.subnet_id == subnet_id and gw.state != "deleted"]
+        used += [name for name, subnets in world.balancers() if subnet_id in subnets]
         if used:
             refuse(
                 "DependencyViolation", f"The subnet '{subnet_id}' has dependencies ({used[0]}) and cannot be deleted."
@@ -153,13 +151,28 @@ def _in_use() -> None:
         return subnet(self, subnet_id)
 
     def of_gateway(self: Any, internet_gateway_id: str, vpc_id: str) -> Any:
-        used = [nat.id for nat in self.nat_gateways.values() if nat.vpc_id == vpc_id and nat.state != "deleted"]
+        used = [gw.id for gw in self.nat_gateways.values() if gw.vpc_id == vpc_id and gw.state != "deleted"]
         if used:
             refuse("DependencyViolation", f"Network {vpc_id} has some mapped public address(es) ({used[0]}).")
         return detach(self, internet_gateway_id, vpc_id)
 
+    def of_address(self: Any, address: str | None = None, allocation_id: str | None = None) -> Any:
+        held = [found for found in self.addresses if found.allocation_id == allocation_id and found.association_id]
+        if held:
+            refuse("InvalidIPAddress.InUse", f"Address {held[0].public_ip} is in use.")
+        return release(self, address, allocation_id)
+
+    def nat_gone(self: Any, nat_gateway_id: str) -> Any:
+        gone = nat(self, nat_gateway_id)
+        for address in self.addresses:
+            if address.eni is gone._eni:
+                address.eni = address.association_id = None
+        self.enis.pop(gone._eni.id, None)
+        return gone
+
     EC2Backend._delete_security_group, EC2Backend.delete_subnet = of_group, of_subnet
-    EC2Backend.detach_internet_gateway = of_gateway
+    EC2Backend.detach_internet_gateway, EC2Backend.release_address = of_gateway, of_address
+    EC2Backend.delete_nat_gateway = nat_gone
 
 
 def _console() -> None:

@@ -108,6 +108,29 @@ def test_what_is_in_use_stays(place: Place) -> None:
     place.ec2.delete_subnet(SubnetId=place.subnet)
 
 
+def test_a_gateway_goes_before_what_it_needs(place: Place) -> None:
+    ec2 = place.ec2
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=place.vpc)
+    address = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    nat = ec2.create_nat_gateway(SubnetId=place.subnet, AllocationId=address)["NatGateway"]["NatGatewayId"]
+    held = {"InternetGatewayId": gateway, "VpcId": place.vpc}
+    assert code_of(ec2.detach_internet_gateway, **held) == "DependencyViolation"
+    assert code_of(ec2.release_address, AllocationId=address) == "InvalidIPAddress.InUse"
+    assert code_of(ec2.delete_subnet, SubnetId=place.subnet) == "DependencyViolation"
+    ec2.delete_nat_gateway(NatGatewayId=nat)
+    ec2.release_address(AllocationId=address)
+    ec2.detach_internet_gateway(**held)
+    ec2.delete_subnet(SubnetId=place.subnet)
+
+
+def test_a_balancer_keeps_its_subnet(emulator: Emulator, place: Place) -> None:
+    balancer = emulator.boto("elbv2").create_load_balancer(Name="door", Type="network", Subnets=[place.subnet])
+    assert code_of(place.ec2.delete_subnet, SubnetId=place.subnet) == "DependencyViolation"
+    emulator.boto("elbv2").delete_load_balancer(LoadBalancerArn=balancer["LoadBalancers"][0]["LoadBalancerArn"])
+    place.ec2.delete_subnet(SubnetId=place.subnet)
+
+
 def test_a_lost_reply_has_had_its_effect_and_a_lost_request_none(emulator: Emulator) -> None:
     ec2 = emulator.boto("ec2")
     emulator.fault("CreateVpc", "drop-after")

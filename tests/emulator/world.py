@@ -74,6 +74,16 @@ def instances() -> list[Any]:
     ]
 
 
+def balancers() -> list[tuple[str, list[str]]]:
+    """(name, subnets) of every load balancer."""
+    return [
+        (balancer.name, [subnet.id for subnet in balancer.subnets])
+        for service, backend in _backends()
+        if service == "elbv2"
+        for balancer in backend.load_balancers.values()
+    ]
+
+
 def terminated(answer: bytes) -> bool:
     """Whether some instance of an earlier RunInstances answer has ended."""
     named = {found.decode() for found in re.findall(rb"<instanceId>(i-\w+)", answer)}
