@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from aifactory.catalog import load
+from aifactory.catalog.limit import refusal
 from aifactory.catalog.suggest import nearest
 from aifactory.catalog.types import (
     ApiLimit,
@@ -19,6 +20,7 @@ from aifactory.catalog.types import (
     Driver,
     Engine,
     Gpu,
+    Limit,
     Model,
     Nccl,
     Precision,
@@ -39,6 +41,7 @@ __all__ = [
     "Driver",
     "Engine",
     "Gpu",
+    "Limit",
     "Model",
     "Nccl",
     "Precision",
@@ -58,9 +61,11 @@ __all__ = [
     "engines",
     "front_shape",
     "gpus",
+    "limits",
     "models",
     "nccl",
     "nearest",
+    "refusal",
     "regimes",
     "repositories",
     "shapes",
@@ -78,6 +83,7 @@ TABLES: Mapping[str, type[Any]] = {
     "engines": Engine,
     "clouds": Cloud,
     "api_limits": ApiLimit,
+    "limits": Limit,
     "countries": Country,
     "regimes": Regime,
     "versions": Version,
@@ -125,6 +131,10 @@ def api_limit(action: str) -> ApiLimit:
     """The bucket of an API action: its own row, else that of all reads or of all others."""
     rows = api_limits()
     return rows.get(action) or rows["Describe" if action.startswith(("Describe", "Get", "List")) else "default"]
+
+
+def limits() -> Mapping[str, Limit]:
+    return _table("limits").rows
 
 
 def countries() -> Mapping[str, Country]:

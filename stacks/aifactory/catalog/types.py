@@ -209,6 +209,25 @@ class ApiLimit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What a cloud's service takes for one value, a number or a text: see `catalog.refusal`."""
+
+    key: str
+    unit: str
+    allowed: str
+    """In words, as a message says it."""
+    values: tuple[int, ...] = ()
+    """Right by themselves."""
+    least: int | None = None
+    most: int | None = None
+    step: int | None = None
+    """Only multiples of it, between the least and the most."""
+    pattern: str | None = None
+    not_first: tuple[str, ...] = ()
+    not_last: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Country:
     """One country of ISO 3166-1."""
 
