@@ -74,9 +74,9 @@ def aws_load_balancer(region: str) -> str:
     return fitted(f"aifactory-{region}", 32).rstrip("-")
 
 
-def aws_subnet(purpose: str, zone: str) -> str:
-    """`nodes-eusc-de-east-1a`: the part of the network that it is, and the end of its tag `Name`."""
-    return f"{purpose}-{zone}"
+def aws_subnet(purpose: str, cloud_region: str, zone: str) -> str:
+    """`nodes-a` of zone `eusc-de-east-1a`: the part of the network that it is, and the end of its tag `Name`."""
+    return f"{purpose}-{zone.removeprefix(cloud_region).strip('-') or zone}"
 
 
 REGION = "region"

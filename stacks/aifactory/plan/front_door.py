@@ -53,16 +53,16 @@ def _nodes(pools: tuple[PoolPlan, ...], services: tuple[ServicePlan, ...]) -> tu
 
 
 def _hostname(spec: Region, nodes: tuple[NodePlan, ...]) -> str:
-    """Loopback on local, else the name asked for, the first node's address, or a name in `.internal`."""
+    """Loopback on local, else the name asked for or the first node's address; empty: the load balancer's own name."""
     if isinstance(spec.provider, LocalProvider):
         return LOOPBACK
-    return spec.front_door.hostname or nodes[0].address or f"api.{spec.name}.internal"
+    return spec.front_door.hostname or nodes[0].address or ""
 
 
 def _server_names(spec: Region, hostname: str, nodes: tuple[NodePlan, ...]) -> tuple[str, ...]:
     asked = (spec.front_door.hostname,) if spec.front_door.hostname else ()
     addresses = tuple(n.address for n in nodes if n.address)
-    return tuple(dict.fromkeys((hostname, *asked, LOOPBACK, "localhost", *addresses)))
+    return tuple(dict.fromkeys((*([hostname] if hostname else []), *asked, LOOPBACK, "localhost", *addresses)))
 
 
 def _clients(spec: Region) -> tuple[ClientPlan, ...]:

@@ -66,7 +66,7 @@ def pools(spec: Region, own: Front) -> tuple[PoolPlan, ...]:
     if own.nodes.value:
         shape = row(catalog.shapes(), own.shape, what="shape", path="front_door.shape")
         where = [addresses.front(index) for index in range(own.nodes.value)]
-        made = _made((spec.name, naming.FRONT_POOL), shape, where, _zones(spec))
+        made = _made((spec.name, naming.FRONT_POOL), shape, where, planned[0].nodes[0].zone)
         planned.append(_pool(shape, tuple(made), "front", 1, cap_w))
     return _ranked(planned)
 
@@ -117,15 +117,12 @@ def _nodes(spec: Region, place: int, shape: Shape, addresses: Addresses) -> Iter
         )
     count = 0 if pool.hosts else pool.nodes or 0
     addresses.check(place, count)
-    zones = (pool.zone,) if pool.zone else _zones(spec)[:1]
     where = [addresses.pool(place, index) for index in range(count)]
-    yield from _made((spec.name, pool.name), shape, where, zones)
+    yield from _made((spec.name, pool.name), shape, where, pool.zone or next(iter(_zones(spec)), None))
 
 
-def _made(
-    pool: tuple[str, str], shape: Shape, addresses: Sequence[str | None], zones: tuple[str, ...]
-) -> Iterator[NodePlan]:
-    """Nodes that the provider makes for (region, pool), one an address, dealt out over the zones."""
+def _made(pool: tuple[str, str], shape: Shape, addresses: Sequence[str | None], zone: str | None) -> Iterator[NodePlan]:
+    """Nodes that the provider makes for (region, pool), one an address, all in one zone: a pool has one subnet."""
     region, name = pool
     for index, address in enumerate(addresses):
         yield NodePlan(
@@ -136,7 +133,7 @@ def _made(
             shape=shape.key,
             gpus=shape.gpus,
             address=address,
-            zone=zones[index % len(zones)] if zones else None,
+            zone=zone,
         )
 
 

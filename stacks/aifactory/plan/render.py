@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from aifactory import catalog
-from aifactory.plan.model import Derived, FrontDoorPlan, PoolPlan, RegionPlan, ReplicaPlan, ServicePlan
+from aifactory.plan.model import AwsPlan, Derived, FrontDoorPlan, PoolPlan, RegionPlan, ReplicaPlan, ServicePlan
 
 WIDTH = 100
 LABEL = 12
@@ -18,6 +18,10 @@ LABEL = 12
 SHOWN_COPIES = 4
 """Copies of a service named one by one; of more, the first and the last."""
 GAP = "   "
+ANYWHERE = "0.0.0.0/0"
+CLOUD = "aws."
+"""Begins the paths of what only a cloud has; they are long, and get columns of their own."""
+WHEN_PARTIAL = {"keep": "kept", "release": "released"}
 
 Row = Sequence[str]
 
@@ -25,6 +29,7 @@ Row = Sequence[str]
 def table(plan: RegionPlan, explain: bool = False) -> str:
     """The plan as text of at most 100 columns; `explain` adds every derived value's reason and the defaults taken."""
     blocks = [_header(plan)]
+    blocks += _section("cloud", _cloud(plan.aws))
     blocks += _section("pools", _columns(_pool_row(p) for p in plan.pools))
     blocks += _section("driver", _driver(plan))
     blocks += _section("fabric", [_fabric(plan)])
@@ -91,6 +96,21 @@ def _columns(rows: Iterable[Row]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)] if table else []
     for row in table:
         yield GAP.join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _cloud(aws: AwsPlan | None) -> Iterator[str]:
+    """Where, what leaves, who comes in, how nodes are bought."""
+    if aws is None:
+        return
+    card = catalog.clouds()[aws.cloud.key]
+    yield f"{card.name}, {', '.join(aws.zones)}, account {aws.cloud.account}"
+    out = ", ".join(f"TCP {e.port} to {'anywhere' if e.cidr == ANYWHERE else e.cidr}" for e in aws.egress)
+    yield f"  leaves: {out + ', through NAT' if out else 'nothing'}"
+    balancer = f"API from {', '.join(aws.api_from)}; " if aws.door else ""
+    yield f"  comes in: {balancer}SSH from {', '.join(aws.ssh_from) or 'nowhere'}"
+    for pool in aws.pools:
+        bought = pool.capacity_kind.replace("_", " ") + (f" {pool.capacity_id}" if pool.capacity_id else "")
+        yield f"  {pool.name}: {bought} in {pool.zone}; a part of it is {WHEN_PARTIAL[pool.on_partial]}"
 
 
 def _pool_row(pool: PoolPlan) -> Row:
@@ -201,7 +221,8 @@ def _power(plan: RegionPlan) -> str:
 def _why(plan: RegionPlan) -> Iterator[str]:
     rows = [(path, _value(path, d.value), d.reason) for path, d in derived(plan)]
     yield "why"
-    yield from _aligned(rows)
+    yield from _aligned([row for row in rows if not row[0].startswith(CLOUD)])
+    yield from _aligned([row for row in rows if row[0].startswith(CLOUD)])
 
 
 def _defaults(plan: RegionPlan) -> Iterator[str]:
@@ -236,6 +257,8 @@ def derived(thing: Any, path: str = "") -> Iterator[tuple[str, Derived[Any]]]:
 def _value(path: str, value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, str) or path.endswith("port"):
         return str(value)
     return f"{value:,g}" if isinstance(value, float) else f"{value:,}"

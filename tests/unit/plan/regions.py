@@ -45,6 +45,7 @@ def cloud(shape: str, nodes: int, services: list[dict[str, Any]], **sections: An
             "partition": "aws",
             "region": "eu-central-1",
             "account": "123456789012",
+            "zones": ["eu-central-1a"],
             "credentials": {"profile": "x"},
         },
         "pools": [{"name": "train", "shape": shape, "nodes": nodes}],
