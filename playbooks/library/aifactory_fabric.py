@@ -40,8 +40,9 @@ options:
     default: {}
   roce:
     description:
-      - Values of the RoCE cards; V(dscp) of the data, V(cnp_dscp) of congestion notices, V(priority) the lossless one,
-        V(rp_filter), V(arp_ignore), V(arp_announce) of each rail. All of them, whole numbers.
+      - Values of the RoCE cards; V(dscp) of the data, V(traffic_class) the byte that carries it, V(cnp_dscp) of
+        congestion notices, V(priority) the lossless one, V(rp_filter), V(arp_ignore), V(arp_announce) of each rail. All
+        of them, whole numbers.
     type: dict
     default: {}
 author: aifactory
@@ -111,7 +112,7 @@ TOOL_S = 20
 DOWNLOAD_S = 300
 INSTALLER_S = 1800
 
-ROCE_KEYS = ("dscp", "priority", "cnp_dscp", "rp_filter", "arp_ignore", "arp_announce")
+ROCE_KEYS = ("dscp", "priority", "cnp_dscp", "traffic_class", "rp_filter", "arp_ignore", "arp_announce")
 RAIL_KEYS = ("arp_announce", "arp_ignore", "rp_filter")
 OPTIONS = {
     "node": {"type": "str", "default": ""},
@@ -339,6 +340,8 @@ def roce_problem(kind, roce):
         return "ROCE-VALUES: fabric.roce holds whole numbers"
     if not (0 <= roce["dscp"] < 64 and 0 <= roce["cnp_dscp"] < 64 and roce["priority"] in PRIORITIES):
         return "ROCE-VALUES: a DSCP is 0 to 63 and a priority 0 to 7"
+    if roce["traffic_class"] not in range(roce["dscp"] * 4, roce["dscp"] * 4 + 4):
+        return f"ROCE-VALUES: traffic class {roce['traffic_class']} does not carry DSCP {roce['dscp']}"
     return ""
 
 
@@ -379,7 +382,7 @@ def set_card(node, card, roce):
     seen = node.have_file(f"{netdev} cnp_dscp", str(roce["cnp_dscp"]), *ecn, "roce_np/cnp_dscp") and seen
     if not seen:
         node.notes.append(f"{netdev}: this driver shows no ECN switches in sysfs; they stay as the card has them")
-    set_traffic_class(node, card["hca"], str(roce["dscp"] * 4))
+    set_traffic_class(node, card["hca"], str(roce["traffic_class"]))
     return True
 
 
@@ -552,7 +555,7 @@ def unit(asked):
             (1, f"{ecn}/roce_np/enable/{roce['priority']}"),
             (1, f"{ecn}/roce_rp/enable/{roce['priority']}"),
             (roce["cnp_dscp"], f"{ecn}/roce_np/cnp_dscp"),
-            (roce["dscp"] * 4, f"/sys/class/infiniband/{card['hca']}/tc/1/traffic_class"),
+            (roce["traffic_class"], f"/sys/class/infiniband/{card['hca']}/tc/1/traffic_class"),
         ):
             lines.append(f"ExecStart=/bin/sh -c 'test ! -e {file} || echo {value} > {file}'")
     lines += ["", "[Install]", "WantedBy=multi-user.target"]

@@ -80,7 +80,7 @@ def test_racks_are_told_whole_and_in_one_order_where_memory_is_shared() -> None:
     assert imex["enabled"]
     assert imex["nodes"] == [{"rack": "r0", "address": "10.1.0.2"}, {"rack": "r1", "address": "10.1.0.1"}]
     plan, pool = planned("hgx-h100")
-    assert role_vars.role_vars(plan, pool)["gpu"]["imex"] == {"enabled": False, "nodes": []}
+    assert role_vars.role_vars(plan, pool)["gpu"]["imex"] == {"enabled": False, "nodes": [], "channel0": False}
 
 
 def test_doca_comes_from_its_own_folders_and_keys() -> None:
@@ -94,3 +94,25 @@ def test_doca_comes_from_its_own_folders_and_keys() -> None:
     assert (fabric["repository"]["fingerprint"], fabric["repository"]["fingerprints"]["rhel9"]) == (row.fingerprint, "")
     assert fabric["repository"]["key_files"]["rhel9"].endswith(".asc")
     assert "rdma-core*" in fabric["repository"]["replaces"]
+
+
+def test_settings_of_the_site_reach_the_roles() -> None:
+    fabric = {"kind": "roce", "exclude_hcas": ["mlx5_4"], "roce": {"dscp": 10, "traffic_class": 41}}
+    plan, pool = planned("hgx-h100", fabric=fabric, tuning={"cpu_governor": "unchanged", "hugepages": 512})
+    given = {role: role_input.complete(role, v) for role, v in role_vars.role_vars(plan, pool).items()}
+    assert given["fabric"]["nccl"]["exclude_hcas"] == ["mlx5_4"]
+    assert (given["fabric"]["roce"]["dscp"], given["fabric"]["roce"]["traffic_class"]) == (10, 41)
+    assert {"name": "NCCL_IB_TC", "value": "41"}.items() <= next(
+        s for s in given["fabric"]["nccl"]["settings"] if s["name"] == "NCCL_IB_TC"
+    ).items()
+    assert given["gpu"]["tuning"] == {"cpu_governor": "unchanged", "hugepages": 512}
+
+
+@pytest.mark.parametrize(("shape", "there"), [("gb200-nvl72-tray", True), ("hgx-b200", False)])
+def test_imex_channel_0_is_made_and_given_to_containers_where_memory_is_shared(shape: str, there: bool) -> None:
+    plan, pool = planned(shape, tuning={"imex_channel0": True})
+    given = role_vars.role_vars(plan, pool)
+    assert (given["gpu"]["imex"]["channel0"], given["runtime"]["imex_channels"]) == (there, there)
+    plan, pool = planned(shape)
+    given = role_vars.role_vars(plan, pool)
+    assert (given["gpu"]["imex"]["channel0"], given["runtime"]["imex_channels"]) == (False, False)

@@ -93,8 +93,13 @@ def _gpu(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
         ],
         "nics": _nics(plan),
         "repository": _repository(plan, NVIDIA_REPOSITORY if gpu.vendor == "nvidia" else AMD_REPOSITORY),
-        "imex": {"enabled": gpu.needs_imex, "nodes": _rack(pool) if gpu.needs_imex else []},
+        "imex": {
+            "enabled": gpu.needs_imex,
+            "nodes": _rack(pool) if gpu.needs_imex else [],
+            "channel0": gpu.needs_imex and plan.tuning.imex_channel0,
+        },
         "power": {"cap_w": plan.power.cap_w_per_gpu or 0, "profile": plan.power.profile or ""},
+        "tuning": {"cpu_governor": plan.tuning.cpu_governor, "hugepages": plan.tuning.hugepages},
     }
     if gpu.vendor == "nvidia" and plan.driver:
         taken["driver"] = {
@@ -143,7 +148,10 @@ def _fabric(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
     if fabric.efa_installer:
         version, sha256, url = fabric.efa_installer
         taken |= {"stack_version": version, "stack_sha256": sha256, "repository": {"url": url} if url else {}}
-    return taken | nccl(gpu.key, fabric.kind.value, plan.provider).role()
+    told = nccl(gpu.key, fabric.kind.value, plan.provider, dict(fabric.roce)).role()
+    if "nccl" in told:
+        told["nccl"]["exclude_hcas"] = list(fabric.exclude_hcas)
+    return taken | told
 
 
 def _runtime(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
@@ -156,6 +164,7 @@ def _runtime(plan: RegionPlan, pool: PoolPlan) -> dict[str, Any]:
         "vendor": gpu.vendor,
         "repository": _repository(plan, NVIDIA_REPOSITORY if gpu.vendor == "nvidia" else AMD_REPOSITORY),
         "rdma": plan.fabric.stack.value != "none",
+        "imex_channels": gpu.needs_imex and plan.tuning.imex_channel0,
     }
 
 

@@ -21,7 +21,7 @@ def taken(spec: Region, plan: RegionPlan) -> tuple[tuple[str, str], ...]:
     """
     worked_out = {**_worked_out(plan), **_pool_sizes(spec.pools)}
     values = ((path, worked_out.get(path, value)) for path, value in _walk(spec, "") if not _idle(spec, path))
-    return tuple((path, _text(value)) for path, value in values if value not in (None, {}, ()) and value is not False)
+    return tuple((path, _text(value)) for path, value in values if value not in (None, {}, ()))
 
 
 def _walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -47,6 +47,9 @@ def _worked_out(plan: RegionPlan) -> dict[str, Any]:
         "software.driver_branch": plan.driver.branch.value if plan.driver else None,
         "software.driver_version": plan.driver.version.value if plan.driver else None,
         "software.kernel_modules": plan.driver.modules if plan.driver else None,
+        "tuning.cpu_governor": plan.tuning.cpu_governor if any(p.gpus_per_node for p in plan.pools) else None,
+        "tuning.hugepages": None,
+        "tuning.imex_channel0": None,
         "acceptance.level": plan.acceptance_level.value,
         "network.egress": "closed",
         "front_door.nodes": (len(own.nodes) if own else 0) if door else None,

@@ -5,10 +5,14 @@ from __future__ import annotations
 from aifactory import catalog
 from aifactory.catalog import Shape
 from aifactory.plan.model import Derived, FabricPlan, PoolPlan, StoragePlan
-from aifactory.region.spec import Region, Storage
+from aifactory.region.spec import Region, RoceClass, Storage
 
 RAILED = {"infiniband", "roce", "efa"}
 """Fabrics on which the NICs of one position on every node meet on a network of their own, a rail."""
+
+
+CARDED = ("infiniband", "roce")
+"""Fabrics whose compute cards are chosen among the RDMA devices of a node."""
 
 
 def fabric(spec: Region, pools: tuple[PoolPlan, ...]) -> FabricPlan:
@@ -36,7 +40,13 @@ def fabric(spec: Region, pools: tuple[PoolPlan, ...]) -> FabricPlan:
         rails=rails,
         stack=_stack(kind.value, spec.fabric.stack),
         efa_installer=(efa.version, efa.sha256, efa.url or "") if efa else None,
+        exclude_hcas=spec.fabric.exclude_hcas if kind.value in CARDED else (),
+        roce=_roce(spec.fabric.roce) if kind.value == "roce" else (),
     )
+
+
+def _roce(asked: RoceClass) -> tuple[tuple[str, int], ...]:
+    return tuple((name, value) for name, value in asked.model_dump().items() if value is not None)
 
 
 def _stack(kind: str, asked: str | None) -> Derived[str]:

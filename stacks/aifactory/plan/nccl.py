@@ -34,11 +34,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class RoceCards:
-    """What the cards of a RoCE fabric are set to. `priority` is the lossless one; reasons by field name."""
+    """What the cards of a RoCE fabric are set to. `priority` is the lossless one; reasons by field name.
+
+    `traffic_class` is the byte that the data carries: its upper six bits are `dscp`, the other two are ECN's.
+    """
 
     dscp: int
     priority: int
     cnp_dscp: int
+    traffic_class: int
     rp_filter: int
     arp_ignore: int
     arp_announce: int
@@ -78,9 +82,10 @@ class NcclPlan:
         return {"nccl": nccl, "roce": {key: value for key, value in vars(self.roce).items() if key != "reasons"}}
 
 
-def nccl(gpu: str | None, fabric: str, cloud: str) -> NcclPlan:
+def nccl(gpu: str | None, fabric: str, cloud: str, site: Mapping[str, int] | None = None) -> NcclPlan:
     """The settings for one kind of node; `gpu` and `cloud` are keys of the catalogue.
 
+    `site` holds the fields of RoceCards that the fabric has otherwise than the catalogue; nothing on other fabrics.
     Raises ValueError when two rows set one variable differently, or a row holds what the library's file cannot.
     """
     vendor = catalog.gpus()[gpu].vendor if gpu else "nvidia"
@@ -95,10 +100,11 @@ def nccl(gpu: str | None, fabric: str, cloud: str) -> NcclPlan:
                 continue
             if (other := found.setdefault(setting.name, setting)).value != setting.value:
                 raise ValueError(f"nccl.{row.key}: {setting.name} is {other.value} and {setting.value}")
-    cards = _roce({name: found.pop(name) for name in list(found) if name.islower()}) if fabric == "roce" else None
+    own = {name: found.pop(name) for name in list(found) if name.islower()}
+    cards = _roce(own, site or {}) if fabric == "roce" else None
     if cards is not None:
         word = f"DSCP {cards.dscp}, which the cards and the switches put into priority {cards.priority}"
-        found["NCCL_IB_TC"] = Setting("NCCL_IB_TC", str(cards.dscp * 4), word)
+        found["NCCL_IB_TC"] = Setting("NCCL_IB_TC", str(cards.traffic_class), word)
     ordered = [found[name] for name in sorted(found)]
     return NcclPlan(
         library=library,
@@ -127,12 +133,15 @@ def _settings(row: Nccl) -> Iterator[Setting]:
         yield Setting(name, value, reason)
 
 
-def _roce(found: Mapping[str, Setting]) -> RoceCards:
-    values = {name: int(setting.value) for name, setting in found.items()}
-    priority = values["dscp"] // _PRIORITIES
+def _roce(found: Mapping[str, Setting], site: Mapping[str, int]) -> RoceCards:
+    values = {name: int(setting.value) for name, setting in found.items()} | dict(site)
     reasons = {name: setting.reason for name, setting in found.items()}
     reasons["priority"] = f"DSCP {values['dscp']} of 64, eight to a priority"
-    return RoceCards(**values, priority=priority, reasons=tuple(sorted(reasons.items())))
+    reasons["traffic_class"] = f"DSCP {values['dscp']} in its upper six bits"
+    reasons |= dict.fromkeys(site, "as the region file has it")
+    values.setdefault("priority", values["dscp"] // _PRIORITIES)
+    values.setdefault("traffic_class", values["dscp"] * 4)
+    return RoceCards(**values, reasons=tuple(sorted(reasons.items())))
 
 
 def _topology(fabric: str, cloud: str) -> str:

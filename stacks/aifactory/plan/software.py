@@ -5,12 +5,14 @@ from __future__ import annotations
 from aifactory import catalog
 from aifactory.catalog import Driver, Repository
 from aifactory.plan.lookup import row
-from aifactory.plan.model import Derived, DriverPlan, PoolPlan, RepositoryPlan
-from aifactory.region.spec import Region, Software
+from aifactory.plan.model import Derived, DriverPlan, PoolPlan, RepositoryPlan, TuningPlan
+from aifactory.region.spec import Region, Software, Tuning
 from aifactory.region.spec import Repository as RepositorySpec
 
 DOCA = "doca"
 """Key of its repository, and the word for it in `fabric.stack`."""
+GOVERNOR = "performance"
+"""Source: Azure/azhpc-images sets it, the health checks of oci-hpc v3.1.0 look for it (23 Nov 2026)."""
 
 
 def driver(software: Software, pools: tuple[PoolPlan, ...]) -> DriverPlan | None:
@@ -79,6 +81,11 @@ def _repository(row: Repository, own: RepositorySpec | None) -> RepositoryPlan:
         folders=tuple(sorted(row.folders.items())),
         replaces=row.replaces,
     )
+
+
+def tuning(asked: Tuning) -> TuningPlan:
+    """Settings of nodes with GPUs, with the governor that is taken when none is asked for."""
+    return TuningPlan(asked.cpu_governor or GOVERNOR, asked.hugepages, asked.imex_channel0)
 
 
 def vendors(pools: tuple[PoolPlan, ...]) -> frozenset[str]:

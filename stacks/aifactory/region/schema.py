@@ -31,6 +31,7 @@ FORMS: Mapping[str, tuple[str, str]] = {
     r"^[0-9]+\.[0-9]+\.[0-9]+$": ("three numbers with dots, in quotes", '"1.48.0"'),
     r"^[0-9]+\.[0-9]+(\.[0-9]+)?$": ("two or three numbers with dots, in quotes", '"6.4.4"'),
     r"^[a-z_]+$": ("lower-case letters and _", "max_q"),
+    r"^[a-z][a-z0-9_]{0,62}$": ("the name of an RDMA device, as ibv_devices lists it", "mlx5_2"),
     r"^[0-9]{12}$": ("twelve digits in quotes", '"123456789012"'),
     r"^/": ("a path from the root", "/datasets"),
 }
@@ -135,8 +136,8 @@ def _range(node: Node) -> str:
     if above is not None:
         return f" above {above:g}"
     if low is not None and high is not None:
-        return f", {low:g} to {high:g}"
-    return f", at least {low:g}" if low is not None else ""
+        return f", {low:.10g} to {high:.10g}"
+    return f", at least {low:.10g}" if low is not None else ""
 
 
 def _child(node: Node, part: str | int) -> Node | None:

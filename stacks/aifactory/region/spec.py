@@ -38,6 +38,7 @@ HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9.*-]+:[0-9]{1,5}$")]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")]
 SecretRef = Annotated[str, Field(pattern=r"^secret:[a-z][a-z0-9_]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HcaName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Labels = dict[str, str]
 
 
@@ -129,6 +130,19 @@ class EfaInstaller(Section):
     )
 
 
+class RoceClass(Section):
+    dscp: int | None = field(None, change="rolling", doc="DSCP of the data; none = the catalogue's.", ge=0, le=63)
+    priority: int | None = field(
+        None, change="rolling", doc="Lossless priority that carries the data; none = an eighth of dscp.", ge=0, le=7
+    )
+    cnp_dscp: int | None = field(
+        None, change="rolling", doc="DSCP of congestion notices; none = the catalogue's.", ge=0, le=63
+    )
+    traffic_class: int | None = field(
+        None, change="rolling", doc="Traffic class byte of the data: dscp × 4 and two ECN bits.", ge=0, le=255
+    )
+
+
 class Fabric(Section):
     kind: Literal["none", "infiniband", "roce", "efa", "tcp"] | None = field(
         None, change="replaces_nodes", doc="GPU-to-GPU network between nodes; none given = from the shape."
@@ -137,6 +151,10 @@ class Fabric(Section):
         None, change="rolling", doc="infiniband, roce: what drives the cards; none = the distribution's own (inbox)."
     )
     efa_installer: EfaInstaller | None = field(None, change="rolling", doc="efa: the installer to run.")
+    exclude_hcas: tuple[HcaName, ...] = field(
+        (), change="in_place", doc="infiniband, roce: cards that are no compute cards, by RDMA device name."
+    )
+    roce: RoceClass = field(RoceClass(), change="rolling", doc="roce: the site's own classes.")
 
 
 class Host(Section):
@@ -213,6 +231,19 @@ class Software(Section):
     cuda: str | None = field(None, change="rolling", doc="CUDA version, `major.minor`, quoted.")
     container_engine: Literal["podman", "docker"] = field(
         "podman", change="rolling", doc="Container engine on the nodes."
+    )
+
+
+class Tuning(Section):
+    cpu_governor: Literal["performance", "schedutil", "ondemand", "conservative", "powersave", "unchanged"] | None = (
+        field(None, change="in_place", doc="CPU frequency governor of nodes with GPUs; none = performance.")
+    )
+    hugepages: int = field(
+        0, change="in_place", doc="Huge pages of the kernel's default size on nodes with GPUs; 0 = as they are.",
+        ge=0, le=4_194_304,
+    )  # fmt: skip
+    imex_channel0: bool = field(
+        False, change="rolling", doc="IMEX channel 0 for everybody on the node: for racks with one tenant only."
     )
 
 
@@ -315,6 +346,7 @@ class Region(Section):
     pools: Annotated[tuple[Pool, ...], Field(min_length=1)] = field(change="add_or_drain", doc="Groups of equal nodes.")
     storage: tuple[Storage, ...] = field((), change="in_place", doc="File systems, buckets, disks.")
     software: Software = field(Software(), change="rolling", doc="Versions on the hosts.")
+    tuning: Tuning = field(Tuning(), change="in_place", doc="Settings of nodes with GPUs.")
     services: tuple[Service, ...] = field((), change="blue_green", doc="Models served.")
     front_door: FrontDoor = field(FrontDoor(), change="in_place", doc="Where clients come in.")
     power: Power = field(Power(), change="in_place", doc="Contract and caps.")

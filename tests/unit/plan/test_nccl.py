@@ -91,6 +91,21 @@ def test_roce_class_of_library_and_cards_is_one_number(gpu: str) -> None:
     assert "NCCL_IB_TC" not in values(nccl(gpu, "infiniband", "static"))
 
 
+def test_site_with_classes_of_its_own_takes_the_catalogues_place_value_by_value() -> None:
+    plain = nccl("h100-sxm", "roce", "static").roce
+    plan = nccl("h100-sxm", "roce", "static", {"dscp": 10})
+    assert plain is not None
+    assert plan.roce is not None
+    assert (plan.roce.dscp, plan.roce.priority, plan.roce.traffic_class) == (10, 1, 40)
+    assert (plan.roce.cnp_dscp, plan.roce.rp_filter) == (plain.cnp_dscp, plain.rp_filter)
+    assert values(plan)["NCCL_IB_TC"] == "40"
+    whole = nccl("h100-sxm", "roce", "static", {"dscp": 10, "priority": 5, "traffic_class": 41})
+    assert values(whole)["NCCL_IB_TC"] == "41"
+    assert "DSCP 10, which the cards and the switches put into priority 5" in {s.reason for s in whole.settings}
+    assert dict(whole.roce.reasons)["priority"] == "as the region file has it" if whole.roce else False
+    assert nccl("h100-sxm", "infiniband", "static", {"dscp": 10}) == nccl("h100-sxm", "infiniband", "static")
+
+
 @pytest.mark.parametrize(
     ("gpu", "fabric", "hca", "socket"),
     [

@@ -41,3 +41,23 @@ def test_key_that_the_region_file_names_is_the_only_one() -> None:
     assert (found["doca"].fingerprint, found["doca"].fingerprints) == (key, ())
     assert found["doca"].url == catalog.repositories()["doca"].url
     assert found["nvidia"].fingerprints != ()
+
+
+def test_tuning_takes_the_governor_that_gpu_nodes_want_unless_another_is_asked_for() -> None:
+    plain = build.plan(regions.static("hgx-h100"))
+    assert (plain.tuning.cpu_governor, plain.tuning.hugepages, plain.tuning.imex_channel0) == ("performance", 0, False)
+    assert ("tuning.cpu_governor", "performance") in plain.defaults_taken
+    asked = build.plan(regions.static("hgx-h100", tuning={"cpu_governor": "unchanged", "hugepages": 512}))
+    assert (asked.tuning.cpu_governor, asked.tuning.hugepages) == ("unchanged", 512)
+    assert not any(path == "tuning.cpu_governor" for path, _ in asked.defaults_taken)
+    assert not any(path == "tuning.cpu_governor" for path, _ in build.plan(regions.static("cpu-small")).defaults_taken)
+
+
+def test_fabric_keeps_what_the_site_says_about_its_cards_where_they_are_of_that_kind() -> None:
+    asked = {"exclude_hcas": ["mlx5_4"], "roce": {"dscp": 10, "traffic_class": 41}}
+    roce = build.plan(regions.static("hgx-h100", fabric={"kind": "roce", **asked})).fabric
+    assert (roce.exclude_hcas, roce.roce) == (("mlx5_4",), (("dscp", 10), ("traffic_class", 41)))
+    infiniband = build.plan(regions.static("hgx-h100", fabric={"kind": "infiniband", **asked})).fabric
+    assert (infiniband.exclude_hcas, infiniband.roce) == (("mlx5_4",), ())
+    tcp = build.plan(regions.static("hgx-h100", fabric={"kind": "tcp", **asked})).fabric
+    assert (tcp.exclude_hcas, tcp.roce) == ((), ())

@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 from aifactory import paths
 
-ROCE = {"dscp": 26, "priority": 3, "cnp_dscp": 48, "rp_filter": 2, "arp_ignore": 2, "arp_announce": 1}
+ROCE = {
+    "dscp": 26, "priority": 3, "cnp_dscp": 48, "traffic_class": 104, "rp_filter": 2, "arp_ignore": 2, "arp_announce": 1,
+}  # fmt: skip
 CARDS = [
     {"hca": "mlx5_0", "bdf": "0000:18:00.0", "netdev": "rail0", "vendor": "0x15b3"},
     {"hca": "mlx5_1", "bdf": "0000:3a:00.0", "netdev": "rail-1", "vendor": "0x15b3"},
@@ -205,6 +207,8 @@ def test_one_rail_keeps_the_rules_of_the_distribution(machine: Machine) -> None:
         ({**ROCE, "dscp": "26"}, "whole numbers"),
         ({**ROCE, "dscp": 64}, "0 to 63"),
         ({**ROCE, "priority": 8}, "0 to 7"),
+        ({**ROCE, "traffic_class": 41}, "traffic class 41 does not carry DSCP 26"),
+        ({**ROCE, "traffic_class": 107}, ""),
         (ROCE, ""),
     ],
 )
@@ -444,6 +448,21 @@ def test_boot_unit_does_what_the_module_does(machine: Machine) -> None:
     module.set_roce(node, CARDS, ROCE)
     assert (node.changes, node.problems) == ([], [])
     assert "After=sys-subsystem-net-devices-rail\\x2d1.device" in text
+
+
+def test_classes_of_a_site_of_its_own_are_set_and_come_back_at_boot(machine: Machine) -> None:
+    site = {**ROCE, "dscp": 10, "priority": 5, "cnp_dscp": 24, "traffic_class": 41}
+    for card in CARDS:
+        for which in ("np", "rp"):
+            machine.write(f"sys/class/net/{card['netdev']}/ecn/roce_{which}/enable/5", "0")
+    node = machine.node()
+    module.set_roce(node, CARDS, site)
+    assert "mlx5_0 traffic_class: 0 -> 41" in node.changes
+    assert machine.pfc["rail0"] == "0,0,0,0,0,1,0,0"
+    assert (machine.map["rail0"][10], machine.map["rail0"][24]) == (5, 3)
+    text = entries("roce", roce=site)["/etc/systemd/system/aifactory-roce.service"]["content"]
+    assert "--dscp2prio set,10,5\n" in text
+    assert "echo 41 > /sys/class/infiniband/mlx5_0/tc/1/traffic_class" in text
 
 
 def test_rail_file_says_what_is_set_live(machine: Machine) -> None:

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from aifactory.region.checks import catalogue, cloud, files, hosts, names, network, serving, software, storage
+from aifactory.region.checks import (
+    catalogue,
+    cloud,
+    fabric,
+    files,
+    hosts,
+    names,
+    network,
+    serving,
+    software,
+    storage,
+    tuning,
+)
 from aifactory.region.checks.finding import Finding
 from aifactory.region.spec import Region
 
@@ -52,6 +64,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("SPEC-057", cloud.state),
     ("SPEC-058", software.gpu_software),
     ("SPEC-059", storage.buckets),
+    ("SPEC-071", fabric.settings),
+    ("SPEC-072", tuning.tuning),
 )
 
 ONE_VALUE = frozenset(f"SPEC-{n:03d}" for n in (11, 12, 13, 14, 15, 16, 18, 31, 32, 33, 34, 36, 37, 39, 47, 53, 57))

@@ -63,6 +63,8 @@ MEANINGS: Mapping[str, str] = {
     "SPEC-057": "State and secrets stand at URLs that the engine knows.",
     "SPEC-058": "Driver version, kernel modules and package mirrors are ones that the GPUs can use.",
     "SPEC-059": "A file system takes its files from a bucket of the region.",
+    "SPEC-071": "A setting of the fabric is one that its kind has, and RoCE classes can be told apart.",
+    "SPEC-072": "Tuning is of something that the nodes have.",
     # several regions
     "SPEC-060": "No two files have the same region name.",
     "SPEC-061": "Networks of local regions do not overlap.",
