@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from aifactory.errors import Problem, ProblemError
-from aifactory.plan import defaults, fabric, front_door, model, nodes, power, services, software
+from aifactory.plan import aws, defaults, fabric, front_door, model, nodes, power, services, software
 from aifactory.plan.model import Derived, PoolPlan, RegionPlan
 from aifactory.region.loader import LoadedRegion, digest
-from aifactory.region.spec import LocalProvider, Region, StaticProvider
+from aifactory.region.spec import AwsProvider, LocalProvider, Region, StaticProvider
 
 LOGIN = "ops"
 """Login of nodes that the toolkit makes; static hosts bring their own."""
@@ -38,11 +38,14 @@ def plan(spec: Region) -> RegionPlan:
     draw = _gather(problems, lambda: power.region_power(pools, spec.power))
     driver = _gather(problems, lambda: (software.driver(spec.software, pools),))
     door = _gather(problems, lambda: front_door.front_door(spec, pools, placed or ()))
-    if problems or placed is None or draw is None or driver is None:
+    network = fabric.fabric(spec, pools)
+    cloud = _gather(problems, lambda: (aws.aws(spec, pools, network, door),))
+    if problems or placed is None or draw is None or driver is None or cloud is None:
         raise ProblemError(problems)
     if door and own.first_port is not None:
         pools = nodes.publish_door(pools, door.nodes, own.first_port)
     ssh = spec.provider.ssh if isinstance(spec.provider, StaticProvider) else None
+    jump = spec.provider.ssh if isinstance(spec.provider, AwsProvider) else ssh
     planned = RegionPlan(
         version=model.VERSION,
         region=spec.name,
@@ -53,20 +56,21 @@ def plan(spec: Region) -> RegionPlan:
         cidr=spec.network.cidr,
         ssh_user=ssh.user if ssh else LOGIN,
         ssh_private_key=ssh.private_key if ssh else None,
-        ssh_bastion=ssh.bastion if ssh else None,
-        ssh_bastion_host_key=ssh.bastion_host_key if ssh else None,
+        ssh_bastion=jump.bastion if jump else None,
+        ssh_bastion_host_key=jump.bastion_host_key if jump else None,
         node_container_engine=spec.software.container_engine,
         driver=driver[0],
         rocm_version=spec.software.rocm_version,
         repositories=software.repositories(spec, pools),
         tuning=software.tuning(spec.tuning),
         pools=pools,
-        fabric=fabric.fabric(spec, pools),
+        fabric=network,
         storage=fabric.storage(spec.storage),
         services=placed,
         front_door=door,
         power=draw,
         acceptance_level=_level(spec, pools),
+        aws=cloud[0],
         defaults_taken=(),
     )
     return replace(planned, defaults_taken=defaults.taken(spec, planned))

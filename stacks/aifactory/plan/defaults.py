@@ -21,7 +21,7 @@ def taken(spec: Region, plan: RegionPlan) -> tuple[tuple[str, str], ...]:
     """
     worked_out = {**_worked_out(plan), **_pool_sizes(spec.pools)}
     values = ((path, worked_out.get(path, value)) for path, value in _walk(spec, "") if not _idle(spec, path))
-    return tuple((path, _text(value)) for path, value in values if value not in (None, {}, ()))
+    return tuple((path, _text(value)) for path, value in values if value not in (None, {}, ()) and value is not False)
 
 
 def _walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,9 @@ from typing import Generic, TypeVar
 
 VERSION = "aifactory.plan/1"
 
+LATER = "(the load balancer's name)"
+"""Stands in a URL for a name that the cloud gives."""
+
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -137,7 +140,8 @@ class FrontDoorPlan:
 
     nodes: tuple[str, ...]
     hostname: str
-    """Name or address in the URL that clients use: 127.0.0.1 on local."""
+    """Name or address in the URL that clients use: 127.0.0.1 on local. Empty = the cloud's load balancer has its own,
+    known when it is made."""
     server_names: tuple[str, ...]
     """Names and addresses on a certificate of the region's own CA, the hostname first."""
     port: Derived[int]
@@ -151,7 +155,8 @@ class FrontDoorPlan:
     @property
     def endpoint(self) -> str:
         """The URL that clients use, without the API's `/v1`."""
-        return f"https://{self.hostname}" + ("" if self.port.value == 443 else f":{self.port.value}")
+        name = self.hostname or LATER
+        return f"https://{name}" + ("" if self.port.value == 443 else f":{self.port.value}")
 
 
 @dataclass(frozen=True)
@@ -208,6 +213,118 @@ class DriverPlan:
 
 
 @dataclass(frozen=True)
+class CloudPlan:
+    """Which cloud, and whose keys open it: they are named here, never carried."""
+
+    key: str
+    """Of the clouds catalogue."""
+    region: str
+    account: str
+    endpoints: tuple[tuple[str, str], ...]
+    """(service, URL) of the file."""
+    off_region: tuple[str, ...]
+    """Services whose host stands outside the region and may be used all the same."""
+    profile: str | None
+    env_prefix: str | None
+    role_arn: str | None
+
+
+@dataclass(frozen=True)
+class SubnetPlan:
+    """One zone's nodes, or the small public one of a zone for load balancer and NAT."""
+
+    name: str
+    zone: str
+    public: bool
+    cidr: Derived[str]
+    addresses: Derived[int]
+    """What stands in it takes; at most what it has."""
+
+
+@dataclass(frozen=True)
+class EgressPlan:
+    """TCP that may leave the nodes. The cloud's groups know addresses, no names: a name is every address."""
+
+    cidr: str
+    port: int
+
+
+@dataclass(frozen=True)
+class BucketPlan:
+    name: str
+    bucket: str
+    """Its name in the cloud."""
+    retention_days: int | None
+
+
+@dataclass(frozen=True)
+class FileSystemPlan:
+    """A file system for Lustre that the cloud makes."""
+
+    name: str
+    label: str
+    subnet: str
+    capacity_gib: int
+    throughput_mb_s_per_tib: Derived[int]
+    bucket: str | None
+    """Name of the storage whose objects are its files."""
+    delete_data: bool
+
+
+@dataclass(frozen=True)
+class AwsPoolPlan:
+    """What a pool's nodes are made of. A placement group or capacity id of None = none."""
+
+    name: str
+    template: str
+    instance_type: str
+    image: Derived[str | None]
+    efa_cards: Derived[int]
+    placement_group: str | None
+    placement: str
+    zone: str
+    subnet: str
+    root_volume_gib: int | None
+    data_volume_gib: int | None
+    capacity_kind: str
+    capacity_id: str | None
+    on_partial: str
+
+
+@dataclass(frozen=True)
+class AwsDoorPlan:
+    """The load balancer before the nodes of the front door."""
+
+    name: str
+    internal: Derived[bool]
+    subnets: tuple[str, ...]
+    port: int
+    target_port: int
+
+
+@dataclass(frozen=True)
+class AwsPlan:
+    """What a region of the AWS family is made of in the cloud, by the names that the cloud sees."""
+
+    cloud: CloudPlan
+    zones: tuple[str, ...]
+    subnets: tuple[SubnetPlan, ...]
+    nat: Derived[bool]
+    egress: tuple[EgressPlan, ...]
+    gateway_endpoints: tuple[str, ...]
+    interface_endpoints: tuple[str, ...]
+    api_from: tuple[str, ...]
+    ssh_from: tuple[str, ...]
+    key_alias: str
+    role: str
+    buckets: tuple[BucketPlan, ...]
+    file_systems: tuple[FileSystemPlan, ...]
+    pools: tuple[AwsPoolPlan, ...]
+    door: AwsDoorPlan | None
+    """None when the region serves nothing."""
+
+
+@dataclass(frozen=True)
 class RegionPlan:
     version: str
     region: str
@@ -240,5 +357,7 @@ class RegionPlan:
     """None when the region serves nothing."""
     power: PowerPlan
     acceptance_level: Derived[str]
+    aws: AwsPlan | None
+    """None for other providers."""
     defaults_taken: tuple[tuple[str, str], ...]
     """(key path, value) for every default used, for `plan --explain`."""
