@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from aifactory.provider.aws import clients as guarded
 from aifactory.provider.aws.clients import Clients
 from aifactory.provider.aws.cloud import CloudInput
-from aifactory.provider.aws.failures import CloudError
+from aifactory.provider.aws.failures import CloudError, Kind
 from aifactory.provider.resource import Context
 
 PATIENCE_S = 300.0
@@ -23,14 +23,15 @@ LONGEST_PAUSE_S = 10.0
 VISIBLE_S = 60.0
 """How long an object that was just made may be unseen. EC2's reads follow its writes with a delay."""
 
+LOOKS_S = {"lost": (0.5, 1.5, 3.0), "transient": (1.0,), "exists": (0.0, 1.0, 2.0)}
+"""Pauses before each look for what a create may have made: no answer came, the service is unwell, the name is taken."""
+
 Found = TypeVar("Found")
 
 
 class Api:
-    """One cloud during one verb. Raises CloudError, Refused (guard, credentials), Cancelled, TimedOut.
-
-    `sleep` is the context's wait by default: it hears cancel.
-    """
+    """One cloud during one verb, for all its threads. Raises CloudError, Refused (guard, credentials), Cancelled,
+    TimedOut. Every pause is a wait of the context: it hears cancel."""
 
     def __init__(self, ctx: Context, cloud: CloudInput, clients: Clients | None = None) -> None:
         self.ctx, self.cloud = ctx, cloud
@@ -47,13 +48,16 @@ class Api:
 
     def pages(self, service: str, action: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Every item of a paged read, in order; `key` names the list in an answer."""
-        names = _page_names(self.clients.client(service), action)
-        token: Any = None
+        import jmespath  # type: ignore[import-untyped]
+
+        names, more = _page_names(self.clients.client(service), action)
+        tokens: dict[str, Any] = {}
         while True:
-            answer = self.call(service, action, **params, **({names[0]: token} if token else {}))
+            answer = self.call(service, action, **{**params, **tokens})
             yield from answer.get(key) or ()
-            token = answer.get(names[1]) if names[1] else None
-            if not token:
+            found = {given: jmespath.search(answered, answer) for given, answered in names.items()}
+            tokens = {given: token for given, token in found.items() if token}
+            if not tokens or (more and not jmespath.search(more, answer)):
                 return
 
     def create(
@@ -62,29 +66,36 @@ class Api:
         action: str,
         find: Callable[[], Found | None],
         made: Callable[[dict[str, Any]], Found],
+        *,
+        just_made: bool = False,
         **params: Any,
     ) -> Found:
         """What `find` finds, or what the call makes: exactly one, also when the answer to a create is lost.
 
-        `find` looks by a unique tag or name. It is asked before the first call, and again before every repetition
-        of a call whose outcome is not known.
+        `find` looks by a unique tag or name. It is asked before the first call, and again, for some seconds, before
+        every repetition of a call whose outcome is not known.
         """
         if (found := find()) is not None:
             return found
-
-        def again() -> Found | None:
-            self.ctx.wait(1.0)  # reads follow writes with a delay
-            return find()
-
         try:
-            answer = self._repeat(service, action, params, lost=again)
+            answer = self._repeat(
+                service, action, params, just_made=just_made, lost=lambda kind: self._look(find, LOOKS_S[kind])
+            )
         except _Found as known:
             return known.value  # type: ignore[no-any-return]
         except CloudError as error:
-            if error.kind == "exists" and (found := find()) is not None:
+            if error.kind == "exists" and (found := self._look(find, LOOKS_S["exists"])) is not None:
                 return found
             raise
         return made(answer)
+
+    def _look(self, find: Callable[[], Found | None], pauses_s: tuple[float, ...]) -> Found | None:
+        """Reads follow writes with a delay: what one look does not find, the next may."""
+        for pause in pauses_s:
+            self.ctx.wait(pause)
+            if (found := find()) is not None:
+                return found
+        return None
 
     def until(
         self, look: Callable[[], Found | None], what: str, *, timeout_s: float = 600.0, every_s: float = 2.0
@@ -107,7 +118,7 @@ class Api:
         params: Mapping[str, Any],
         *,
         just_made: bool = False,
-        lost: Callable[[], Any] | None = None,
+        lost: Callable[[str], Any] | None = None,
     ) -> dict[str, Any]:
         started, tries = time.monotonic(), 0
         while True:
@@ -119,7 +130,7 @@ class Api:
                 again = error.kind in ("throttled", "transient", "lost") or (just_made and error.kind == "absent")
                 if not again or passed > patience:
                     raise
-                if lost is not None and error.kind in ("transient", "lost") and (found := lost()) is not None:
+                if lost is not None and error.kind in ("transient", "lost") and (found := lost(error.kind)) is not None:
                     raise _Found(found) from error
             tries += 1
             pause = min(LONGEST_PAUSE_S, 0.3 * 2 ** min(tries, 6)) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -133,30 +144,48 @@ class Api:
         from botocore.parsers import ResponseParserError
 
         client = self.clients.client(service)
-        if service != "sts" and not self.clients.account_known:
-            self.clients.check_account(str(self._once("sts", "GetCallerIdentity", {})["Account"]))
+        if service != "sts":
+            self._know_account()
         self.ctx.wait(self.clients.limiter.take(action) if service == "ec2" else 0.0)
         try:
             answer: dict[str, Any] = getattr(client, xform_name(action))(**params)
         except boto.ClientError as refused:
             error = refused.response.get("Error", {})
             status = int(refused.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            failure = CloudError(action, str(error.get("Code", status)), str(error.get("Message", "")), status=status)
+            name = str(refused.operation_name or action)  # another's where it was the credentials' renewal
+            failure = CloudError(name, str(error.get("Code", status)), str(error.get("Message", "")), status=status)
             if failure.kind == "throttled" and service == "ec2":
                 self.clients.limiter.refused(action)
             raise failure from refused
-        except (
-            boto.ConnectTimeoutError,
-            boto.EndpointConnectionError,
-            boto.SSLError,
-            boto.ProxyConnectionError,
-        ) as unsent:
+        except (boto.ConnectTimeoutError, boto.EndpointConnectionError, boto.ProxyConnectionError) as unsent:
             raise CloudError(action, type(unsent).__name__, str(unsent), kind="transient") from unsent
+        except boto.SSLError as broken:
+            # A certificate that is wrong stays wrong; any other break of the channel is a lost answer.
+            kind: Kind = "other" if "CERTIFICATE_VERIFY_FAILED" in str(broken) else "lost"
+            raise CloudError(action, type(broken).__name__, str(broken), kind=kind) from broken
         except (boto.HTTPClientError, ResponseParserError, boto.IncompleteReadError) as lost:
             raise CloudError(action, type(lost).__name__, str(lost), kind="lost") from lost
-        except (boto.NoCredentialsError, boto.CredentialRetrievalError, boto.PartialCredentialsError) as missing:
+        except (
+            boto.NoCredentialsError,
+            boto.CredentialRetrievalError,
+            boto.PartialCredentialsError,
+            boto.SSOError,
+        ) as missing:
             raise CloudError(action, "NoCredentials", str(missing), kind="expired") from missing
         return answer
+
+    def _know_account(self) -> None:
+        """Asks once a process whose keys these are. Raises Refused where they are another account's."""
+        clients = self.clients
+        while not clients.account_known:
+            if not clients.account_mutex.acquire(timeout=0.2):
+                self.ctx.check_cancelled()
+                continue
+            try:
+                if not clients.account_known:
+                    clients.check_account(str(self.call("sts", "GetCallerIdentity")["Account"]))
+            finally:
+                clients.account_mutex.release()
 
 
 class _Found(Exception):
@@ -171,13 +200,17 @@ def error_of(error: CloudError) -> str:
     return {"throttled": "asked too often", "lost": "no answer"}.get(error.kind, error.code)
 
 
-def _page_names(client: Any, action: str) -> tuple[str, str | None]:
-    """(input, output) names of the token of a paged read, as the service's model says."""
+def _page_names(client: Any, action: str) -> tuple[dict[str, str], str | None]:
+    """(input → output expression of the tokens, expression of whether there is more), as the service's model says."""
     from botocore import xform_name
 
     method = xform_name(action)
     if not client.can_paginate(method):
-        return "NextToken", None
+        return {"NextToken": "NextToken"}, None
     config = client.get_paginator(method)._pagination_cfg
-    given, answered = config["input_token"], config["output_token"]
-    return (given if isinstance(given, str) else given[0]), (answered if isinstance(answered, str) else answered[0])
+    given, answered = ([names] if isinstance(names, str) else names for names in _tokens(config))
+    return dict(zip(given, answered, strict=True)), config.get("more_results")
+
+
+def _tokens(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    return config["input_token"], config["output_token"]

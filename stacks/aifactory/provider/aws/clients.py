@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aifactory.provider.aws.cloud import CloudInput
 from aifactory.provider.aws.limiter import Limiter
@@ -21,15 +20,15 @@ from aifactory.provider.resource import Refused
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
-    from botocore.session import Session
 
-CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 45
-"""Of one call: no answer after that is no answer. Together less than the minute that a fault may cost."""
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 24
+"""Of one call: no answer after that is no answer. Together less than the half minute within which a verb that was told
+to stop has stopped, since a call in flight hears no cancel."""
 CONNECTIONS = 32
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 REDIRECTS = (301, 302, 303, 307, 308)
-TOKEN_FILE = "AIFACTORY_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 (a name, no password)
+BUCKET_REGION = "x-amz-bucket-region"
 
 
 class OffList(Refused):
@@ -45,11 +44,13 @@ class Clients:
         self._environ = os.environ if environ is None else environ
         self._mutex = threading.Lock()
         self._made: dict[str, Any] = {}
-        self._session: Session | None = None
+        self._session: Any = None
         self._account_known = False
+        self.account_mutex = threading.Lock()
+        """Held by who asks whose keys these are."""
 
     def client(self, service: str) -> Any:
-        """The client of a service (`ec2`, `s3`). Raises Refused where its host may not be reached (LOC-05…07)."""
+        """The client of a service (`ec2`, `s3`). Raises Refused where its host may not be reached (LOC-02, 06, 07)."""
         with self._mutex:
             if service not in self._made:
                 self._made[service] = self._make(service)
@@ -60,32 +61,52 @@ class Clients:
         return str(urlsplit(self.client(service).meta.endpoint_url).hostname)
 
     def _make(self, service: str) -> Any:
+        url = self._endpoint(service)
+        if self._session is None:
+            from aifactory.provider.aws import sessions
+
+            session = sessions.Bare()
+            session._credentials = sessions.credentials(self.cloud, self._environ, self._guarded)
+            self._session = session
+        return self._guarded(service, endpoint_url=url, session=self._session)
+
+    def _guarded(self, service: str, *, session: Any = None, config: Any = None, **given: Any) -> Any:
+        """A client with every guard on it. Without `session`: one for getting the keys, which `given` may hold."""
+        from botocore.exceptions import UnknownServiceError
+
+        from aifactory.provider.aws import sessions
+
+        url = given.pop("endpoint_url", None) or self._endpoint(service)
+        given = {"region_name": self.cloud.region, **given, "endpoint_url": url, "verify": True}
+        ours = self._config(url)
+        try:
+            client = (session or sessions.Bare()).create_client(
+                service, config=ours if config is None else config.merge(ours), **given
+            )
+        except UnknownServiceError as error:
+            raise Refused(f"{service}: the client library knows no such service") from error
+        host = self._allowed(service, client.meta, explicit=url is not None)
+        client.meta.events.register_first("before-send", _Guard(service, host))
+        if service == "s3":
+            client.meta.events.register_first("needs-retry.s3", _NoRedirect(self.cloud.region))
+        return client
+
+    def _config(self, url: str | None) -> Any:
         from botocore.config import Config
 
-        url = self._endpoint(service)
-        config = Config(
+        return Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
             retries={"total_max_attempts": 1, "mode": "standard"},  # api.py repeats: it hears cancel, looks first
             max_pool_connections=CONNECTIONS,
             ignore_configured_endpoint_urls=True,
             parameter_validation=True,
-            proxies={},
+            proxies={},  # none, which None would not say
             request_checksum_calculation=self._checksums(),
             response_checksum_validation=self._checksums(),
             s3={"addressing_style": "path" if url else "virtual"},
             user_agent_extra="aifactory",
         )
-        if self._session is None:
-            self._session = self._open()
-        client = self._session.create_client(
-            service, region_name=self.cloud.region, endpoint_url=url, config=config, verify=True
-        )
-        allowed = self._allowed(service, str(client.meta.endpoint_url))
-        client.meta.events.register_first("before-send", _Guard(service, allowed))
-        if service == "s3":
-            client.meta.events.register_first("needs-retry.s3", _no_redirect)
-        return client
 
     def _endpoint(self, service: str) -> str | None:
         """The file's URL; None where the library knows the region by name, which is no guess."""
@@ -93,97 +114,44 @@ class Clients:
         url = cloud.endpoints.get(service)
         if url is None:
             if cloud.card.endpoints_required or cloud.region not in cloud.card.regions:
-                why = "names none" if cloud.card.endpoints_required else f"does not list the region {cloud.region}"
+                why = (
+                    "is reached only through endpoints that the region file names, which it does not for this service"
+                    if cloud.card.endpoints_required
+                    else f"does not list the region {cloud.region}"
+                )
                 raise Refused(
-                    f"[LOC-06] {service}: {cloud.card.name} {why}, and a guess would be a host of commercial AWS; "
+                    f"[LOC-06] {service}: {cloud.card.name} {why}; a guess would be a host of commercial AWS; "
                     f"fix: provider.endpoints: {{{service}: https://…}}"
                 )
             return None
         parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+            raise Refused(f"{service}: {url} is not an endpoint; fix: https://HOST, without a login")
         if parts.scheme != "https" and parts.hostname not in LOOPBACK:
             raise Refused(f"{service}: {url} is not https; plain http is for this machine's loopback only")
         return url
 
-    def _allowed(self, service: str, url: str) -> str:
-        """The one host of a client. Raises Refused where it is not this cloud's, or stands in no region."""
-        cloud, host = self.cloud, str(urlsplit(url).hostname)
-        if service in cloud.endpoints:
-            return host
-        suffix = cloud.card.dns_suffix
-        if suffix is None or not host.endswith(f".{suffix}"):
-            raise Refused(f"[LOC-02] {service}: {host} does not end in .{suffix}, as all of {cloud.card.name} does")
-        if cloud.region not in host and service not in cloud.off_region:
+    def _allowed(self, service: str, meta: Any, *, explicit: bool) -> SplitResult:
+        """Where alone a client may speak to. Raises Refused where that is not this cloud's, or stands in no region."""
+        cloud, card = self.cloud, self.cloud.card
+        found = urlsplit(str(meta.endpoint_url))
+        host = str(found.hostname)
+        if explicit and host in LOOPBACK:
+            return found
+        if card.dns_suffix is None or not host.endswith(f".{card.dns_suffix}"):
+            raise Refused(f"[LOC-02] {service}: {host} does not end in .{card.dns_suffix}, as all of {card.name} does")
+        if not explicit and meta.partition != card.partition:
+            raise Refused(f"[LOC-02] {service}: {host} is of partition {meta.partition}, {card.name} is not")
+        if cloud.region not in host.split(".") and service not in cloud.off_region:
             raise Refused(
-                f"[LOC-07] {service}: {cloud.card.name} serves {cloud.region} from {host}, "
-                "which is bound to no region; fix: a waiver of LOC-07 for it, or a partition that has it inside"
+                f"[LOC-07] {service}: {host} is bound to no region, or to another one than {cloud.region}; "
+                "fix: a waiver of LOC-07 for it, or a partition that has it inside"
             )
-        return host
+        return found
 
     def _checksums(self) -> str:
         """S3-compatible stores of other makers refuse the newer checksums (OVHcloud roadmap #781, 2025)."""
         return "when_required" if self.cloud.card.endpoints_required else "when_supported"
-
-    def _open(self) -> Session:
-        from botocore.credentials import create_credential_resolver
-        from botocore.session import Session
-
-        cloud, prefix = self.cloud, self.cloud.env_prefix
-        if prefix:
-            names = [f"{prefix}ACCESS_KEY_ID", f"{prefix}SECRET_ACCESS_KEY"]
-            missing = [name for name in names if not self._environ.get(name)]
-            if missing:
-                raise Refused(f"credentials: {' and '.join(missing)} are not set, which provider.credentials names")
-            session = Session()
-            key, secret = (self._environ[name] for name in names)
-            session.set_credentials(key, secret, self._environ.get(f"{prefix}SESSION_TOKEN"))
-            return session
-        if cloud.role_arn:
-            return self._with_role()
-        session = Session(profile=cloud.profile)
-        if cloud.profile not in session.available_profiles:
-            known = ", ".join(session.available_profiles) or "none"
-            raise Refused(f"credentials: there is no profile {cloud.profile}; profiles here: {known}")
-        resolver = create_credential_resolver(session)
-        for ambient in ("env", "container-role", "iam-role"):
-            if any(ambient == p.METHOD for p in resolver.providers):
-                resolver.remove(ambient)
-        session.register_component("credential_provider", resolver)
-        return session
-
-    def _with_role(self) -> Session:
-        """A session that assumes the role with the token of a CI job; botocore renews its keys."""
-        from botocore.credentials import DeferredRefreshableCredentials
-        from botocore.session import Session
-
-        path = self._environ.get(TOKEN_FILE, "")
-        if not path or not Path(path).is_file():
-            raise Refused(f"credentials: role_arn needs a web identity token: set {TOKEN_FILE} to its file")
-        session = Session()
-        session.set_credentials("none", "none")  # the call is not signed; without any, ambient ones would be looked for
-        client = self._sts_of(session)
-
-        def fetch() -> dict[str, Any]:
-            answer = client.assume_role_with_web_identity(
-                RoleArn=self.cloud.role_arn,
-                RoleSessionName="aifactory",
-                WebIdentityToken=Path(path).read_text(encoding="utf-8").strip(),
-            )["Credentials"]
-            return {
-                "access_key": answer["AccessKeyId"],
-                "secret_key": answer["SecretAccessKey"],
-                "token": answer["SessionToken"],
-                "expiry_time": answer["Expiration"].isoformat(),
-            }
-
-        session._credentials = DeferredRefreshableCredentials(fetch, "assume-role-with-web-identity")
-        return session
-
-    def _sts_of(self, session: Session) -> Any:
-        previous, self._session = self._session, session
-        try:
-            return self._make("sts")
-        finally:
-            self._session = previous
 
     def check_account(self, found: str) -> None:
         """Raises Refused where the keys are those of another account than the region file's."""
@@ -202,27 +170,37 @@ class Clients:
 class _Guard:
     """Looks at every request, first of all handlers, right before it is sent; repeats and redirects come by too."""
 
-    def __init__(self, service: str, host: str) -> None:
-        self.service, self.host = service, host
+    def __init__(self, service: str, allowed: SplitResult) -> None:
+        self.service, self.allowed = service, allowed
 
     def __call__(self, request: AWSPreparedRequest, **_: Any) -> None:
-        host = str(urlsplit(request.url).hostname)
-        if host == self.host or (self.service == "s3" and host.endswith(f".{self.host}")):
+        asked, allowed = urlsplit(request.url), self.allowed
+        host, ours = str(asked.hostname), str(allowed.hostname)
+        same = host == ours or (self.service == "s3" and host.endswith(f".{ours}"))  # buckets are names below it
+        if same and (asked.scheme, asked.port) == (allowed.scheme, allowed.port):
             return
         raise OffList(
-            f"[LOC-05] {self.service}: a request to {host} was stopped; this client may speak to {self.host} only"
+            f"[LOC-05] {self.service}: a request to {asked.scheme}://{asked.netloc} was stopped; "
+            f"this client may speak to {allowed.scheme}://{allowed.netloc} only"
         )
 
 
-def _no_redirect(response: tuple[Any, dict[str, Any]] | None, **_: Any) -> None:
+class _NoRedirect:
     """Stands before S3's redirect handling, which would sign the request again, body and all, for whatever region the
-    answer names."""
-    if response is None or response[0] is None:
-        return
-    error = response[1].get("Error", {})
-    if response[0].status_code in REDIRECTS or error.get("Code") in ("PermanentRedirect", "TemporaryRedirect"):
-        where = error.get("Endpoint") or error.get("Region") or "another region"
-        raise OffList(f"[LOC-04] s3: the answer says that the bucket is elsewhere ({where}); it is not followed")
+    answer names, or ask for that region first."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+
+    def __call__(self, response: tuple[Any, dict[str, Any]] | None, **_: Any) -> None:
+        if response is None or response[0] is None:
+            return
+        error = response[1].get("Error", {})
+        where = response[0].headers.get(BUCKET_REGION) or error.get("Region") or ""
+        refused = response[0].status_code >= 300 and where not in ("", self.region)
+        if response[0].status_code in REDIRECTS or error.get("Code") == "PermanentRedirect" or refused:
+            where = error.get("Endpoint") or where or "elsewhere, it does not say where"
+            raise OffList(f"[LOC-04] s3: the answer says that the bucket is elsewhere ({where}); it is not followed")
 
 
 _clients: dict[str, Clients] = {}

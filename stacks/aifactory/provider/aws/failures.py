@@ -27,8 +27,15 @@ TRANSIENT = {
     "RequestTimeoutException", "ServiceFailure", "KMSInternalException", "ConcurrentModification",
     "ConcurrentModificationException", "OperationAborted", "IncorrectState",
 }  # fmt: skip
-EXISTS = {"EntityAlreadyExists", "AlreadyExistsException", "BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
+EXISTS = {
+    "BucketAlreadyOwnedByYou", "Resource.AlreadyAssociated", "InvalidSubnet.Conflict", "DuplicateLoadBalancerName",
+    "DuplicateTargetGroupName", "DuplicateListener",
+}  # fmt: skip
+"""Besides every code that ends in Duplicate, AlreadyExists or AlreadyExistsException. A subnet's range is its name: two
+of one VPC never overlap. Source: EC2 API error codes; botocore 1.44.8, elbv2."""
 IN_USE = {"DependencyViolation", "DeleteConflict", "BucketNotEmpty", "ResourceInUse", "VolumeInUse"}
+ABSENT = {"404", "InvalidPlacementGroup.Unknown", "Gateway.NotAttached"}
+"""Besides every code that ends in NotFound or NotFoundException, or begins with NoSuch."""
 CAPACITY = {
     "InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientReservedInstanceCapacity",
     "InsufficientCapacity", "InsufficientCapacityOnHost", "ReservationCapacityExceeded", "SpotMaxPriceTooLow",
@@ -78,24 +85,13 @@ def _kind(code: str, status: int) -> Kind:
     for kind, codes in words:
         if code in codes:
             return kind
-    if (
-        code.endswith((".NotFound", "NotFoundException"))
-        or code.startswith("NoSuch")
-        or code
-        in {
-            "NotFound",
-            "404",
-            "FileSystemNotFound",
-            "LoadBalancerNotFound",
-            "TargetGroupNotFound",
-            "ListenerNotFound",
-            "InvalidPlacementGroup.Unknown",
-        }
-    ):
+    if code in ABSENT or code.startswith("NoSuch") or code.endswith(("NotFound", "NotFoundException")):
         return "absent"
-    if code.endswith((".Duplicate", "Duplicate")) or code.endswith((".InUse", "InUse")):
-        return "exists" if "Duplicate" in code else "in_use"
-    if code.endswith("LimitExceeded"):
+    if code.endswith(("Duplicate", "AlreadyExists", "AlreadyExistsException")):
+        return "exists"
+    if code.endswith(".InUse"):
+        return "in_use"
+    if code.endswith("LimitExceeded") or code.startswith("TooMany"):
         return "quota"
     return "transient" if status >= 500 else "other"
 

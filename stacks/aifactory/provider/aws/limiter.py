@@ -40,14 +40,12 @@ class Limiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._mutex = threading.Lock()
-        self._buckets: dict[str, _Bucket | None] = {}
+        self._buckets: dict[str, _Bucket] = {}
 
     def take(self, action: str, count: int = 1) -> float:
         """Takes `count` tokens, on credit where there are none; seconds to wait before the call is made."""
         with self._mutex:
             bucket = self._bucket(action)
-            if bucket is None:
-                return 0.0
             bucket.tokens -= count
             return max(0.0, -bucket.tokens / bucket.rate)
 
@@ -55,28 +53,22 @@ class Limiter:
         """The cloud said that it was asked too often: half as fast from now on."""
         with self._mutex:
             bucket = self._bucket(action)
-            if bucket is None:
-                limit = catalog.api_limit(action)
-                now = self._clock()
-                bucket = _Bucket(1.0, limit.refill_per_s, limit.refill_per_s, 0.0, now)
-                self._buckets[action] = bucket
             now = self._clock()
             if now - bucket.refused_at >= HALF_LIFE_S:
                 bucket.rate = max(bucket.refill * LEAST, bucket.rate / 2)
                 bucket.refused_at = now
             bucket.tokens = min(bucket.tokens, 0.0)
 
-    def _bucket(self, action: str) -> _Bucket | None:
+    def _bucket(self, action: str) -> _Bucket:
         now = self._clock()
         if action not in self._buckets:
             limit = catalog.api_limit(action)
             full = max(1.0, limit.size * SHARE)
             self._buckets[action] = _Bucket(full, limit.refill_per_s, limit.refill_per_s * SHARE, full, now)
         bucket = self._buckets[action]
-        if bucket is not None:
-            passed = now - bucket.at
-            bucket.tokens = min(bucket.size, bucket.tokens + passed * bucket.rate)
-            quiet = min(passed, now - bucket.refused_at)
-            bucket.rate = min(bucket.refill * SHARE, bucket.rate + max(0.0, quiet) * GIVE_BACK * bucket.refill)
-            bucket.at = now
+        passed = now - bucket.at
+        bucket.tokens = min(bucket.size, bucket.tokens + passed * bucket.rate)
+        quiet = min(passed, now - bucket.refused_at)
+        bucket.rate = min(bucket.refill * SHARE, bucket.rate + max(0.0, quiet) * GIVE_BACK * bucket.refill)
+        bucket.at = now
         return bucket
