@@ -40,17 +40,24 @@ def env(region: str | None, *, as_json: bool) -> None:
     from aifactory import paths, toolchain
     from aifactory.engine import Stack, environment
 
+    held: dict[str, str] = {}
+    ambient: list[str] = []
     if region is None:
         exports = environment.exports(None, toolchain.resolve(), paths.REPO)
     else:
         stack = Stack(regions.load(region).spec)
         stack.ensure()
-        exports = stack.exports()
+        exports, held = stack.exports(), environment.references(stack.spec)
+        ambient = environment.lies_around(stack.spec)
     if as_json:
         output.emit_json(exports)
     else:
+        if ambient:
+            print(f"unset {' '.join(ambient)}")
         for name, value in exports.items():
             print(f"export {name}={shlex.quote(value)}")
+        for name, variable in held.items():  # keys go by the name of their variable, never by value
+            print(f'export {name}="${{{variable}-}}"')
 
 
 def preview(region: str, *, as_json: bool, verbose: bool) -> None:

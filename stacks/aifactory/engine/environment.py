@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aifactory import paths
 from aifactory.errors import Exit, fail
-from aifactory.region.spec import Region
+from aifactory.region.spec import AwsProvider, Region
 from aifactory.toolchain import Toolchain
 
 QUIET = {
@@ -24,6 +24,10 @@ QUIET = {
 """No update check, no telemetry, no downloads; state compressed (a twentieth of the size)."""
 
 _AMBIENT = ("PULUMI_", "AWS_", "AZURE_", "ARM_", "GOOGLE_", "VAULT_", "ANSIBLE_")
+_OF_AWS = ("s3", "awskms")
+_KEYS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")
+"""What follows the prefix in the names of the variables that hold keys; AWS's own begin with `AWS_`."""
+_TOKEN_FILE = "AIFACTORY_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - a name; provider/aws/sessions.py reads it too
 _NEEDED_BY = {
     "s3": ("AWS_",),
     "awskms": ("AWS_",),
@@ -66,6 +70,53 @@ def uses_passphrase(spec: Region | None) -> bool:
     return spec is None or spec.state.secrets is None or spec.state.secrets == "passphrase"
 
 
+def references(spec: Region | None) -> dict[str, str]:
+    """What the engine's own S3 and KMS clients read → the variable of the shell that holds it, by name alone.
+
+    Only where state or secrets of a cloud region are kept there and its keys stand in variables: so whoever prints
+    this shows no key.
+    """
+    cloud = _keys_of_the_file(spec)
+    if cloud is None:
+        return {}
+    if prefix := cloud.credentials.env_prefix:
+        return {f"AWS_{key}": f"{prefix}{key}" for key in _KEYS}
+    return {"AWS_WEB_IDENTITY_TOKEN_FILE": _TOKEN_FILE} if cloud.credentials.role_arn else {}
+
+
+def lies_around(spec: Region | None) -> list[str]:
+    """Variables of this shell that would lead the engine's clients to other keys or hosts than the region file's."""
+    cloud = _keys_of_the_file(spec)
+    if cloud is None:
+        return []
+    own = {f"{cloud.credentials.env_prefix}{key}" for key in _KEYS}
+    return sorted(name for name in os.environ if name.startswith("AWS_") and name not in own)
+
+
+def _keys_of_the_file(spec: Region | None) -> AwsProvider | None:
+    """The region's cloud, where the engine needs its keys for state or secrets."""
+    if spec is None or not isinstance(spec.provider, AwsProvider):
+        return None
+    return spec.provider if _schemes(spec) & set(_OF_AWS) else None
+
+
+def _schemes(spec: Region) -> set[str]:
+    return {url.split("://", 1)[0] for url in (spec.state.backend, spec.state.secrets) if url}
+
+
+def _named(spec: Region | None) -> dict[str, str]:
+    """Variables without a secret that lead the engine's clients to the keys that the region file names, to no other."""
+    cloud = _keys_of_the_file(spec)
+    if cloud is None:
+        return {}
+    found = {"AWS_EC2_METADATA_DISABLED": "true"}
+    if cloud.credentials.profile:
+        found["AWS_PROFILE"] = cloud.credentials.profile
+    if cloud.credentials.role_arn:
+        found |= {"AWS_ROLE_ARN": cloud.credentials.role_arn, "AWS_ROLE_SESSION_NAME": "aifactory"}
+    return found
+
+
 def exports(spec: Region | None, toolchain: Toolchain, project: Path) -> dict[str, str]:
     """What a plain `pulumi` needs in its environment to work on the same state as the toolkit."""
     venv = project / ".venv" / "bin"
@@ -77,6 +128,7 @@ def exports(spec: Region | None, toolchain: Toolchain, project: Path) -> dict[st
         "PULUMI_BACKEND_URL": backend_url(spec),
         "PULUMI_IGNORE_AMBIENT_PLUGINS": "false" if toolchain.ambient_host else "true",
         **QUIET,
+        **_named(spec),
     }
     if uses_passphrase(spec):
         found["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase_file())
@@ -89,17 +141,21 @@ def exports(spec: Region | None, toolchain: Toolchain, project: Path) -> dict[st
 def environment(spec: Region, toolchain: Toolchain, project: Path) -> dict[str, str]:
     """The whole environment of an engine call.
 
-    Credentials of the shell are passed on only to the state backend or secrets provider that needs them;
-    what the region's own cloud uses is named in its file.
+    Credentials of the shell are passed on only to the state backend or secrets provider that needs them. A region of a
+    cloud names its keys: the engine's own clients get these and nothing that lies around, and the variables that hold
+    them are there for the plugin whatever they are called.
     """
-    schemes = {url.split("://", 1)[0] for url in (spec.state.backend, spec.state.secrets) if url}
+    schemes = _schemes(spec) - set(_OF_AWS if isinstance(spec.provider, AwsProvider) else ())
     needed = tuple(prefix for scheme in schemes for prefix in _NEEDED_BY.get(scheme, ()))
     kept = {
         key: value
         for key, value in os.environ.items()
         if (not key.startswith(_AMBIENT) or (needed and key.startswith(needed))) and key != "PYTHONHOME"
     }
-    return {**kept, **exports(spec, toolchain, project), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    if isinstance(spec.provider, AwsProvider) and (prefix := spec.provider.credentials.env_prefix):
+        kept |= {name: os.environ[name] for key in _KEYS if (name := f"{prefix}{key}") in os.environ}
+    taken = {name: os.environ[source] for name, source in references(spec).items() if os.environ.get(source)}
+    return {**kept, **exports(spec, toolchain, project), **taken, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def ensure_passphrase(*, state_exists: bool) -> None:

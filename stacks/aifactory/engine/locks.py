@@ -6,6 +6,7 @@ import datetime as dt
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,24 @@ def read_run(region: str) -> Run | None:
 
 def clear_run(region: str) -> None:
     (_folder() / f"{region}.json").unlink(missing_ok=True)
+
+
+_TOLD = re.compile(
+    r"^\s*(?P<url>\S+): created by (?P<user>[^@\s]*)@(?P<host>\S+) \(pid (?P<pid>\d+)\) at (?P<at>\S+)$", re.MULTILINE
+)
+
+
+def told(text: str) -> list[EngineLock]:
+    """The locks that the engine names when it refuses (`the stack is currently locked by …`), with their owners.
+
+    The one way to see them where the state is not a folder here. Their times are whole seconds.
+    """
+    return [
+        EngineLock(
+            Path(m["url"]), int(m["pid"]), m["user"], m["host"], dt.datetime.fromisoformat(m["at"]).timestamp() + 1
+        )
+        for m in _TOLD.finditer(text)
+    ]
 
 
 def refuse(region: str, lock: EngineLock) -> ProblemError:

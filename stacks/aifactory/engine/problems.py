@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from aifactory import paths
-from aifactory.engine import environment, stackfile
+from aifactory.engine import environment, locks, stackfile
 from aifactory.errors import Exit, ProblemError, fail
+
+LOCKED = "is currently locked by"
 
 
 def known(region: str, text: str) -> ProblemError | None:  # noqa: PLR0911 - a list of cases
@@ -21,7 +23,9 @@ def known(region: str, text: str) -> ProblemError | None:  # noqa: PLR0911 - a l
         return fail(
             "ENG-003", f"The passphrase file {file} cannot be read.", code=Exit.PREFLIGHT, fix=f"put {file} back"
         )
-    if "is currently locked by" in text:
+    if LOCKED in text and (owners := locks.told(text)):
+        return locks.refuse(region, owners[0])
+    if LOCKED in text:
         fix = "wait for the other run, then try again"
         return fail("ENG-011", f"Region {region}: {text}", code=Exit.PREFLIGHT, fix=fix)
     if "failed to load checkpoint" in text:

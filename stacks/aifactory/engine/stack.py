@@ -229,13 +229,34 @@ class Stack:
     def _run(
         self, operation: str, argv: list[str], on_event: OnEvent, stops: Stops, extra_env: dict[str, str] | None = None
     ) -> Outcome:
-        outcome = self.engine.run(operation, [*argv, *self._config_file()], on_event, stops, extra_env=extra_env)
+        def run() -> Outcome:
+            return self.engine.run(operation, [*argv, *self._config_file()], on_event, stops, extra_env=extra_env)
+
+        outcome = run()
+        if self._broke_dead_lock(outcome, on_event):
+            outcome = run()
         if not outcome.ok and not outcome.touched:
             for failure in outcome.failures:
                 known = None if failure.urn else problems.known(self.name, failure.reasons[0])
                 if known is not None:
                     raise known
         return outcome
+
+    def _broke_dead_lock(self, outcome: Outcome, on_event: OnEvent) -> bool:
+        """Breaks the engine's lock of a run that was killed here, where the state is elsewhere; whether it did.
+
+        While it stands nobody else can take one, so what is broken is what was named.
+        """
+        said = next((f.reasons[0] for f in outcome.failures if not f.urn and problems.LOCKED in f.reasons[0]), "")
+        owners = locks.told(said)
+        if outcome.touched or not owners or not all(lock.here and not lock.owner_lives for lock in owners):
+            return False
+        done = self.engine.call("cancel", "--yes", "-s", self.name)
+        if done.returncode:
+            raise problems.refused(self.name, done.stderr)
+        for dead in owners:
+            on_event(Note(f"broke the lock of a run that is no more (pid {dead.pid}, {locks.since(dead.started)})"))
+        return True
 
     # -- creates that a killed run left open ---------------------------------------------------------------
 

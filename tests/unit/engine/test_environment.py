@@ -55,6 +55,81 @@ def test_credentials_that_the_backend_needs_are_kept(home: Path, monkeypatch: py
     assert env["PULUMI_BACKEND_URL"] == "s3://b?region=x"
 
 
+def cloud(credentials: dict[str, str], **state: str) -> Region:
+    document = spec(**state).model_dump(mode="json", exclude_defaults=True)
+    document["provider"] = {
+        "kind": "aws", "partition": "aws-eusc", "region": "eusc-de-east-1", "account": "123456789012",
+        "credentials": credentials,
+    }  # fmt: skip
+    return Region.model_validate_json(json.dumps(document))
+
+
+S3 = {"backend": "s3://b?region=eusc-de-east-1"}
+KEYS = {"EU_ACCESS_KEY_ID": "id", "EU_SECRET_ACCESS_KEY": "s3cr3t"}
+
+
+@pytest.fixture
+def ambient(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "ambient")
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    return home
+
+
+def test_cloud_state_elsewhere_gets_no_key_at_all(ambient: Path) -> None:
+    env = environment.environment(cloud({"env_prefix": "EU_"}), TOOLCHAIN, ambient)
+    assert not [name for name in env if name.startswith("AWS_")]
+    assert {name: env[name] for name in KEYS} == KEYS, "the plugin reads them"
+
+
+def test_cloud_state_in_s3_gets_the_keys_that_the_file_names_and_no_ambient_ones(ambient: Path) -> None:
+    env = environment.environment(cloud({"env_prefix": "EU_"}, **S3), TOOLCHAIN, ambient)
+    assert {name: value for name, value in env.items() if name.startswith("AWS_")} == {
+        "AWS_EC2_METADATA_DISABLED": "true", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "s3cr3t",
+    }  # fmt: skip
+
+
+def test_cloud_secrets_in_kms_get_the_profile_by_name(ambient: Path) -> None:
+    env = environment.environment(cloud({"profile": "eu"}, secrets="awskms://alias/a"), TOOLCHAIN, ambient)
+    assert {name: value for name, value in env.items() if name.startswith("AWS_")} == {
+        "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "eu",
+    }  # fmt: skip
+    assert env["HOME"] == os.environ["HOME"], "where the profiles are"
+
+
+def test_cloud_role_is_assumed_with_the_jobs_own_token(ambient: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIFACTORY_WEB_IDENTITY_TOKEN_FILE", "/token")
+    role = "arn:aws-eusc:iam::123456789012:role/deploy"
+    env = environment.environment(cloud({"role_arn": role}, **S3), TOOLCHAIN, ambient)
+    assert (env["AWS_ROLE_ARN"], env["AWS_WEB_IDENTITY_TOKEN_FILE"]) == (role, "/token")
+    assert "AWS_ACCESS_KEY_ID" not in env
+
+
+def test_cloud_prefix_that_looks_ambient_is_the_files_all_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EU_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ambient")
+    env = environment.environment(cloud({"env_prefix": "AWS_EU_"}), TOOLCHAIN, home)
+    assert env["AWS_EU_ACCESS_KEY_ID"] == "id"
+    assert "AWS_ACCESS_KEY_ID" not in env
+
+
+def test_cloud_exports_hold_no_key(ambient: Path) -> None:
+    region = cloud({"env_prefix": "EU_"}, **S3)
+    assert "s3cr3t" not in environment.exports(region, TOOLCHAIN, ambient).values()
+    assert environment.references(region)["AWS_SECRET_ACCESS_KEY"] == "EU_SECRET_ACCESS_KEY"
+    assert environment.references(spec(**S3)) == environment.references(cloud({"env_prefix": "EU_"})) == {}
+
+
+def test_what_lies_around_is_named_only_where_it_would_be_taken(ambient: Path) -> None:
+    assert environment.lies_around(cloud({"profile": "eu"}, **S3)) == [
+        "AWS_ACCESS_KEY_ID", "AWS_CONFIG_FILE", "AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN",
+    ]  # fmt: skip
+    assert environment.lies_around(cloud({"profile": "eu"})) == environment.lies_around(spec(**S3)) == []
+
+
 def test_exports_are_quiet_and_point_at_the_toolkits_own_homes(home: Path) -> None:
     found = environment.exports(spec(), TOOLCHAIN, home)
     assert found["PULUMI_HOME"] == str(home / "pulumi")

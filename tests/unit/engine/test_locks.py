@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from aifactory.engine import leftovers, locks, stackfile, state
+from aifactory.engine import leftovers, locks, problems, stackfile, state
 from aifactory.engine.events import Note
 from aifactory.errors import Exit, ProblemError
 from aifactory.toolchain import enginelocks, processes
@@ -83,6 +83,31 @@ def test_a_pid_that_somebody_else_has_now_counts_as_dead(home: Path) -> None:
         for process in (other, younger):
             process.kill()
             process.wait()
+
+
+TOLD = (
+    "the stack is currently locked by 2 lock(s). Either wait for the other process(es) to end or delete the lock file "
+    "with `pulumi cancel`.\n"
+    "  s3://state/.pulumi/locks/organization/aifactory/t-locks/1.json?region=x: created by ada@far (pid 7) at "
+    "2026-11-25T03:04:05+01:00\n"
+    "  s3://state/.pulumi/locks/organization/aifactory/t-locks/2.json?region=x: created by bo@near (pid 8) at "
+    "2026-11-25T03:04:05Z"
+)
+
+
+def test_locks_that_the_engine_tells_of_have_their_owners() -> None:
+    far, near = locks.told(TOLD)
+    assert (far.user, far.host, far.pid, near.user) == ("ada", "far", 7, "bo")
+    assert near.started - far.started == 3600
+    assert locks.told("no such stack") == []
+
+
+def test_a_lock_elsewhere_is_refused_with_its_owner(home: Path) -> None:
+    problem = problems.known(NAME, TOLD)
+    assert problem is not None
+    assert problem.problems[0].rule == "ENG-012"
+    assert "pid 7 of ada on far" in str(problem)
+    assert problem.code == Exit.PREFLIGHT
 
 
 def test_the_lock_of_a_living_engine_is_refused(home: Path) -> None:
