@@ -24,6 +24,7 @@ from aifactory.catalog.types import (
     Model,
     Nccl,
     Precision,
+    Price,
     Regime,
     Repository,
     Shape,
@@ -45,6 +46,7 @@ __all__ = [
     "Model",
     "Nccl",
     "Precision",
+    "Price",
     "Regime",
     "Repository",
     "Shape",
@@ -65,6 +67,7 @@ __all__ = [
     "models",
     "nccl",
     "nearest",
+    "prices",
     "refusal",
     "regimes",
     "repositories",
@@ -86,6 +89,7 @@ TABLES: Mapping[str, type[Any]] = {
     "limits": Limit,
     "countries": Country,
     "regimes": Regime,
+    "prices": Price,
     "versions": Version,
     "repositories": Repository,
     "nccl": Nccl,
@@ -143,6 +147,10 @@ def countries() -> Mapping[str, Country]:
 
 def regimes() -> Mapping[str, Regime]:
     return _table("regimes").rows
+
+
+def prices() -> Mapping[str, Price]:
+    return _table("prices").rows
 
 
 def versions() -> Mapping[str, Version]:

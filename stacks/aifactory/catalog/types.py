@@ -228,6 +228,20 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Price:
+    """What a cloud asks for one node for an hour, on demand, Linux, without tax."""
+
+    key: str
+    """`shape@region`."""
+    cloud: str
+    region: str
+    shape: str
+    currency: str
+    """ISO 4217."""
+    per_hour: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Country:
     """One country of ISO 3166-1."""
 

@@ -76,6 +76,7 @@ def catalog(table: str, *, provider: str | None, as_json: bool) -> None:
         "countries": data.countries,
         "regimes": data.regimes,
         "versions": data.versions,
+        "prices": data.prices,
     }
     if table not in tables:
         wrong = f"`{table}` is not a table of the catalogue." if table else "Which table?"

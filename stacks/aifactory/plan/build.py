@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from aifactory.errors import Problem, ProblemError
-from aifactory.plan import aws, defaults, fabric, front_door, model, nodes, power, services, software
+from aifactory.plan import aws, cost, defaults, fabric, front_door, model, nodes, power, services, software
 from aifactory.plan.model import Derived, PoolPlan, RegionPlan
 from aifactory.region.loader import LoadedRegion, digest
 from aifactory.region.spec import AwsProvider, LocalProvider, Region, StaticProvider
@@ -69,6 +69,7 @@ def plan(spec: Region) -> RegionPlan:
         services=placed,
         front_door=door,
         power=draw,
+        cost=cost.cost(spec, pools),
         acceptance_level=_level(spec, pools),
         aws=cloud[0],
         defaults_taken=(),

@@ -169,6 +169,17 @@ class PowerPlan:
 
 
 @dataclass(frozen=True)
+class CostPlan:
+    """What the nodes cost, by pool in the order of the pools. None = no price is known: it is never 0."""
+
+    currency: str
+    pools: tuple[tuple[str, Derived[float | None]], ...]
+    """(pool, an hour of all its nodes)."""
+    per_hour: Derived[float | None]
+    per_month: Derived[float | None]
+
+
+@dataclass(frozen=True)
 class RepositoryPlan:
     """Where packages of one vendor come from. A fingerprint of None is a key that nobody has said: not trusted."""
 
@@ -356,6 +367,8 @@ class RegionPlan:
     front_door: FrontDoorPlan | None
     """None when the region serves nothing."""
     power: PowerPlan
+    cost: CostPlan | None
+    """None where nodes are not bought by the hour and the file names no price."""
     acceptance_level: Derived[str]
     aws: AwsPlan | None
     """None for other providers."""

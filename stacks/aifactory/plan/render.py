@@ -37,6 +37,7 @@ def table(plan: RegionPlan, explain: bool = False) -> str:
     blocks += _section("services", [line for s in plan.services for line in _service(s)])
     blocks += _section("front door", _front_door(plan.front_door))
     blocks += _section("power", [_power(plan)])
+    blocks += _section("cost", _cost(plan))
     blocks += _section("acceptance", [f"level {plan.acceptance_level.value}: {plan.acceptance_level.reason}"])
     if explain:
         blocks += ["", *_why(plan), "", *_defaults(plan)]
@@ -216,6 +217,18 @@ def _power(plan: RegionPlan) -> str:
         return f"not known: {power.it_kw.reason}{against}"
     share = f" of {contract:,g} kW contracted ({total / contract:.0%})" if contract else ""
     return f"{total:,g} kW{share}: {power.total_kw.reason}"
+
+
+def _cost(plan: RegionPlan) -> Iterator[str]:
+    """`1,012.74 USD/h, 739,297 USD a month: 16 × 63.296`."""
+    if plan.cost is None:
+        return
+    hour, month = plan.cost.per_hour, plan.cost.per_month
+    if hour.value is None or month.value is None:
+        yield f"unknown: {hour.reason}"
+    else:
+        currency = plan.cost.currency
+        yield f"{hour.value:,.2f} {currency}/h, {month.value:,.0f} {currency} a month: {hour.reason}"
 
 
 def _why(plan: RegionPlan) -> Iterator[str]:

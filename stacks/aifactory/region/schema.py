@@ -21,6 +21,7 @@ FORMS: Mapping[str, tuple[str, str]] = {
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": ("a host name without dots: 1 to 63 of a-z, 0-9 and -", "b200-01"),
     r"^[A-Z]{2}$": ("two capital letters, ISO 3166-1", "DE"),
     r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$": ("an IPv4 network", "10.64.0.0/16"),
+    r"^[A-Z]{3}$": ("three capital letters", "EUR"),
     r"^[A-Za-z0-9.*-]+:[0-9]{1,5}$": ("a host, a colon, a port", "registry.example.eu:443"),
     r"^[a-z0-9]+([.-][a-z0-9]+)*$": ("the name of a service: words of a-z and 0-9, . or - between", "ecr.api"),
     r"^secret:[a-z][a-z0-9_]*$": ("secret: and the name of an encrypted value", "secret:tls_key"),

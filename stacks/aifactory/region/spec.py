@@ -312,6 +312,13 @@ class Power(Section):
     )
 
 
+class Cost(Section):
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = field("USD", change="policy", doc="ISO 4217 code.")
+    per_hour: dict[str, Annotated[float, Field(gt=0)]] = field(
+        {}, change="policy", doc="Shape → what one node costs an hour; none = the catalogue's price list."
+    )
+
+
 class Waiver(Section):
     check: str = field(change="gate", doc="Check id.")
     scope: str = field(change="gate", doc="What it covers: region, pool or node name.")
@@ -350,5 +357,6 @@ class Region(Section):
     services: tuple[Service, ...] = field((), change="blue_green", doc="Models served.")
     front_door: FrontDoor = field(FrontDoor(), change="in_place", doc="Where clients come in.")
     power: Power = field(Power(), change="in_place", doc="Contract and caps.")
+    cost: Cost = field(Cost(), change="policy", doc="Prices of your own contract.")
     acceptance: Acceptance = field(Acceptance(), change="gate", doc="What must be proved.")
     state: State = field(State(), change="refused", doc="Where the engine keeps its state.")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from aifactory.region.checks import (
     catalogue,
     cloud,
+    cost,
     fabric,
     files,
     hosts,
@@ -66,6 +67,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("SPEC-059", storage.buckets),
     ("SPEC-071", fabric.settings),
     ("SPEC-072", tuning.tuning),
+    ("SPEC-073", cost.prices),
 )
 
 ONE_VALUE = frozenset(f"SPEC-{n:03d}" for n in (11, 12, 13, 14, 15, 16, 18, 31, 32, 33, 34, 36, 37, 39, 47, 53, 57))

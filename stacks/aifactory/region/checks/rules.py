@@ -65,6 +65,7 @@ MEANINGS: Mapping[str, str] = {
     "SPEC-059": "A file system takes its files from a bucket of the region.",
     "SPEC-071": "A setting of the fabric is one that its kind has, and RoCE classes can be told apart.",
     "SPEC-072": "Tuning is of something that the nodes have.",
+    "SPEC-073": "A price is of a shape that the region has.",
     # several regions
     "SPEC-060": "No two files have the same region name.",
     "SPEC-061": "Networks of local regions do not overlap.",
