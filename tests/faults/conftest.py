@@ -1,0 +1,46 @@
+"""Fixtures of the matrix, and the row that each test leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aifactory.provider.aws import clients
+from aifactory.toolchain import locate
+
+from tests.emulator import Emulator, emulator, emulator_process
+from tests.faults import ledger
+from tests.faults.stage import Stage
+
+__all__ = ["emulator", "emulator_process"]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    if isinstance(item, pytest.Function):
+        ledger.record(item, outcome.get_result())
+
+
+@pytest.fixture
+def notes() -> ledger.Notes:
+    return ledger.Notes()
+
+
+@pytest.fixture
+def stage(emulator: Emulator, tmp_path: Path) -> Iterator[Stage]:
+    if locate.on_path() is None and locate.in_cache() is None:
+        pytest.skip("the engine is not built yet: make setup")
+    made = Stage(tmp_path, emulator)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def here(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """The emulator for resources that run in this process, with a home and clients of their own."""
+    monkeypatch.setenv("AIFACTORY_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(clients, "_clients", {})
+    return emulator
