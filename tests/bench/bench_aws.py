@@ -37,7 +37,7 @@ def ours(bench: Bench) -> None:
 
     def phase(name: str, operation: str, count: int) -> None:
         stage.want(region.resources(bench.emulator, count, **US_EAST))
-        argv = [sys.executable, "-m", "tests.faults.drive", str(stage.project), operation]
+        argv = [sys.executable, "-m", "tests.faults.drive", str(stage.project), stage.name, operation]
         bench.phase("aifactory", name, argv, stage.environment)
 
     phase("apply", "up", bench.nodes)

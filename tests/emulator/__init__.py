@@ -120,8 +120,9 @@ class Emulator:
     # -- what goes wrong
 
     def fault(self, action: str, kind: str = "error", **rule: Any) -> None:
-        """`action`: the API's name, or `*`. kind: error | drop-before | drop-after | hang. Also skip=0, count=1 (below
-        0: for ever), status=503, code, message, seconds (hang), contains (text of the request's body)."""
+        """`action`: the API's name, or `*`. `kind`: error; drop-before, drop-after (before or after it has its effect);
+        hang, hang-after (for `seconds`, before or after its effect). Also skip=0, count=1 (below 0: for ever),
+        status=503, code, message, contains (text of the request's body), chance (of each call, below 1)."""
         self._ask("fault", action=action, kind=kind, **rule)
 
     def no_faults(self) -> None:

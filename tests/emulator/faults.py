@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import threading
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
-KINDS = ("error", "drop-before", "drop-after", "hang")
+KINDS = ("error", "drop-before", "drop-after", "hang", "hang-after")
 FRESH_ID = re.compile(rb"\b(?:vpc|subnet|i|sg|rtb|igw|nat|eipalloc|vpce|lt|pg|vol|eni|fl|sgr)-[0-9a-f]{8,17}\b")
 
 # action → the tag of an item's own id, and the code by which EC2 says that such an id is not there.
@@ -53,7 +54,10 @@ class Bucket:
 
 @dataclass
 class Fault:
-    """`skip` matching calls pass, `count` are hit (below 0: all that come), those whose body has `contains`."""
+    """`skip` matching calls pass, `count` are hit (below 0: all that come), those whose body has `contains`.
+
+    Below 1, `chance` is that of each call to be hit; the same seed gives the same row of hits.
+    """
 
     action: str
     kind: str
@@ -64,8 +68,10 @@ class Fault:
     message: str = "injected"
     seconds: float = 0.0
     contains: str = ""
+    chance: float = 1.0
 
     def __post_init__(self) -> None:
+        self.dice = random.Random(f"{self.action} {self.kind}")
         if self.kind not in KINDS:
             raise ValueError(f"a fault is one of {', '.join(KINDS)}, not {self.kind}")
 
@@ -75,7 +81,7 @@ class Fault:
         if self.skip > 0:
             self.skip -= 1
             return False
-        if self.count == 0:
+        if self.count == 0 or (self.chance < 1 and self.dice.random() >= self.chance):
             return False
         self.count -= 1
         return True

@@ -164,6 +164,8 @@ class App:
         if refusal := self.permitted(environ, action, body):
             return refusal
         answer = self.remembered(environ, action, body)
+        if fault and fault.kind == "hang-after":
+            self.faults.released.wait(fault.seconds)
         return None if fault and fault.kind == "drop-after" else answer
 
     def permitted(self, environ: dict[str, Any], action: str, body: bytes) -> Answer | None:

@@ -1,4 +1,4 @@
-"""What moto 5.2 lacks beside EC2: FSx life cycles and data repositories, EC2's quotas, key deletion by ARN."""
+"""What moto 5.2 lacks beside EC2: FSx life cycles and data repositories, EC2's quotas, KMS keys by ARN."""
 
 from __future__ import annotations
 
@@ -106,14 +106,19 @@ def _fsx() -> None:
 
 
 def _kms() -> None:
+    from moto.kms import responses
     from moto.kms.models import KmsBackend
 
-    schedule = KmsBackend.schedule_key_deletion
+    schedule, named = KmsBackend.schedule_key_deletion, responses._assert_default_policy
 
     def by_any_name(self: Any, key_id: str, pending_window_in_days: int) -> float:
         return float(schedule(self, self.any_id_to_key_id(key_id), pending_window_in_days))
 
-    KmsBackend.schedule_key_deletion = by_any_name
+    def policy_named(name: str | None) -> None:
+        if name is not None:
+            named(name)
+
+    KmsBackend.schedule_key_deletion, responses._assert_default_policy = by_any_name, policy_named
 
 
 def _quotas() -> None:

@@ -174,6 +174,18 @@ def test_stale_reads_end(emulator: Emulator, place: Place) -> None:
     assert place.count() == 1
 
 
+def test_some_calls_are_hit_by_chance(emulator: Emulator) -> None:
+    ec2 = emulator.boto("ec2")
+    emulator.fault("DescribeVpcs", "error", count=-1, chance=0.3)
+    hit = 0
+    for _ in range(40):
+        try:
+            ec2.describe_vpcs()
+        except ClientError:
+            hit += 1
+    assert 4 <= hit <= 22
+
+
 def test_buckets_refuse_and_refill(emulator: Emulator) -> None:
     ec2 = emulator.boto("ec2")
     emulator.limits({"Describe*": (2, 5)})
@@ -185,14 +197,16 @@ def test_buckets_refuse_and_refill(emulator: Emulator) -> None:
     ec2.describe_vpcs()
 
 
-def test_a_hanging_call_is_let_go(emulator: Emulator) -> None:
+@pytest.mark.parametrize(("kind", "vpcs"), [("hang", 0), ("hang-after", 1)])
+def test_a_hanging_call_is_let_go(emulator: Emulator, kind: str, vpcs: int) -> None:
     from threading import Thread
 
-    emulator.fault("DescribeVpcs", "hang", seconds=30)
-    waiting = Thread(target=emulator.boto("ec2").describe_vpcs)
+    emulator.fault("CreateVpc", kind, seconds=30)
+    waiting = Thread(target=emulator.boto("ec2").create_vpc, kwargs={"CidrBlock": "10.0.0.0/16"})
     waiting.start()
-    time.sleep(0.2)
+    time.sleep(0.5)
     assert waiting.is_alive()
+    assert len(emulator.inventory().get("ec2:vpc", [])) == vpcs
     emulator.no_faults()
     waiting.join(5)
     assert not waiting.is_alive()
@@ -260,6 +274,7 @@ def test_lustre_keys_and_quotas(emulator: Emulator, place: Place) -> None:
     assert code_of(fsx.describe_file_systems, FileSystemIds=[made["FileSystemId"]]) == "FileSystemNotFound"
 
     key = kms.create_key()["KeyMetadata"]["Arn"]
+    assert "Statement" in kms.get_key_policy(KeyId=key)["Policy"]
     kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
     assert set(emulator.inventory()) >= {"kms:key-ending"}
 

@@ -1,4 +1,4 @@
-"""One operation of a Stage in a process of its own, as `aifactory` would be: PROJECT OPERATION. It ends with JSON."""
+"""One operation of a Stage in a process of its own, as `aifactory` would be: PROJECT NAME OPERATION; ends with JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from aifactory.engine.events import Event, Note
 from aifactory.errors import ProblemError
 from aifactory.region.spec import Region
 
-from tests.faults.region import REGION
-
 SPEC = {
     "version": 1,
-    "name": REGION,
     "jurisdiction": {"country": "DE"},
     "provider": {"kind": "local"},
     "pools": [{"name": "a", "shape": "local-cpu", "nodes": 1}],
@@ -23,18 +20,18 @@ SPEC = {
 """What Stack reads of a spec is its name and where its state is; the resources come from the project's own file."""
 
 
-def spec() -> Region:
-    return Region.model_validate_json(json.dumps(SPEC))
+def spec(name: str) -> Region:
+    return Region.model_validate_json(json.dumps({**SPEC, "name": name}))
 
 
-def main(project: str, operation: str) -> int:
+def main(project: str, name: str, operation: str) -> int:
     notes: list[str] = []
 
     def hear(event: Event) -> None:
         if isinstance(event, Note):
             notes.append(event.message)
 
-    stack = Stack(spec(), project=Path(project))
+    stack = Stack(spec(name), project=Path(project))
     try:
         if operation == "snapshot":
             found = stack.snapshot()
@@ -52,4 +49,4 @@ def main(project: str, operation: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    sys.exit(main(*sys.argv[1:4]))

@@ -34,21 +34,22 @@ def resources(
     partition: str = "aws-eusc",
     cloud_region: str = CLOUD_REGION,
     zone: str = ZONE,
+    name: str = REGION,
     file_system: bool = False,
     door: bool = False,
     **pool: Any,
 ) -> list[dict[str, Any]]:
     """Everything of a region with `nodes` nodes; `pool` overrides inputs of the gang."""
     cloud = emulator.cloud(partition, cloud_region)
-    common = {"region": REGION, "cloud": cloud}
+    common = {"region": name, "cloud": cloud}
     zones = [zone, *(f"{cloud_region}{letter}" for letter in "abc" if f"{cloud_region}{letter}" != zone)]
-    names = ["nodes-a", "nodes-b", "nodes-c"]
+    called = ["nodes-a", "nodes-b", "nodes-c"]
     subnets = [
-        {"name": name, "zone": zones[place], "cidr": f"10.0.{32 * place}.0/19", "public": False}
-        for place, name in enumerate(names)
+        {"name": each, "zone": zones[place], "cidr": f"10.0.{32 * place}.0/19", "public": False}
+        for place, each in enumerate(called)
     ]
     subnets.append({"name": "door", "zone": zone, "cidr": "10.0.240.0/24", "public": True})
-    bucket = f"{REGION}-artifacts-{ACCOUNT}"
+    bucket = f"{name}-artifacts-{ACCOUNT}"
     made = [
         resource(
             tokens.NETWORK, "network", **common, cidr="10.0.0.0/16", subnets=subnets, nat=True,
@@ -56,7 +57,7 @@ def resources(
             api_from=["10.9.0.0/16"], ssh_from=[], lustre=file_system, flow_log_bucket_arn="",
         ),
         resource(
-            tokens.KEY, "key", **common, alias=f"alias/aifactory-{REGION}", description="data", custody="provider",
+            tokens.KEY, "key", **common, alias=f"alias/aifactory-{name}", description="data", custody="provider",
             deletion_window_days=7,
         ),
         resource(
@@ -64,12 +65,12 @@ def resources(
             location=cloud_region,
         ),
         resource(
-            tokens.IDENTITY, "identity", **common, name=f"aifactory-{REGION}-node",
+            tokens.IDENTITY, "identity", **common, name=f"aifactory-{name}-node",
             bucket_arns=[of("artifacts", "arn")], key_arn=of("key", "key_arn"),
         ),
-        resource(tokens.PLACEMENT_GROUP, "group", **common, name=f"{REGION}-train", strategy="cluster"),
+        resource(tokens.PLACEMENT_GROUP, "group", **common, name=f"{name}-train", strategy="cluster"),
         resource(
-            tokens.LAUNCH_TEMPLATE, "template", **common, name=f"{REGION}-train", image=IMAGE, instance_type=SHAPE,
+            tokens.LAUNCH_TEMPLATE, "template", **common, name=f"{name}-train", image=IMAGE, instance_type=SHAPE,
             efa_cards=CARDS, subnet_id=of("network", "subnet_ids", "nodes-a"),
             security_groups=[of("network", "node_group")], instance_profile=of("identity", "instance_profile"),
             key_arn=of("key", "key_arn"), root_volume_gib=200, data_volume_gib=500,
@@ -88,7 +89,7 @@ def resources(
     if file_system:
         made.append(
             resource(
-                tokens.FILE_SYSTEM, "scratch", **common, name=f"{REGION}-scratch", capacity_gib=1200,
+                tokens.FILE_SYSTEM, "scratch", **common, name=f"{name}-scratch", capacity_gib=1200,
                 throughput_mb_s_per_tib=125, subnet_id=of("network", "subnet_ids", "nodes-a"),
                 security_group=of("network", "node_group"), key_arn=of("key", "key_arn"),
                 bucket=of("artifacts", "bucket"), delete_data=True,
@@ -97,7 +98,7 @@ def resources(
     if door:
         made.append(
             resource(
-                tokens.DOOR, "door", **common, name=f"{REGION}-door", vpc_id=of("network", "vpc_id"),
+                tokens.DOOR, "door", **common, name=f"{name}-door", vpc_id=of("network", "vpc_id"),
                 subnet_ids=[of("network", "subnet_ids", "door")], port=443, targets=of("train", "hosts", "*.id"),
                 target_port=443, internal=False,
             )

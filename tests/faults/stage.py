@@ -66,8 +66,8 @@ class Answer:
 
 
 class Stage:
-    def __init__(self, folder: Path, emulator: Emulator) -> None:
-        self.folder, self.emulator = folder, emulator
+    def __init__(self, folder: Path, emulator: Emulator, name: str = REGION) -> None:
+        self.folder, self.emulator, self.name = folder, emulator, name
         self.project, self.home, self.regions = folder / "project", folder / "home", folder / "regions"
         self.running: list[subprocess.Popen[str]] = []
         self.env_more: dict[str, str] = {}
@@ -90,13 +90,13 @@ class Stage:
         }  # fmt: skip
 
     def want(self, resources: list[dict[str, Any]]) -> None:
-        (self.regions / f"{REGION}.yaml").write_text(json.dumps({"resources": resources}))
+        (self.regions / f"{self.name}.yaml").write_text(json.dumps({"resources": resources}))
 
     # -- running
 
     def start(self, operation: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.drive", str(self.project), operation],
+            [sys.executable, "-m", "tests.faults.drive", str(self.project), self.name, operation],
             cwd=paths.REPO, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
@@ -144,7 +144,7 @@ class Stage:
         wait_for(lambda: engine is None or look(engine) is None)
 
     def engine_pid(self) -> int | None:
-        path = self.home / "runs" / f"{REGION}.json"
+        path = self.home / "runs" / f"{self.name}.json"
         return int(json.loads(path.read_text())["engine_pid"]) if path.exists() else None
 
     def stop(self) -> None:
@@ -162,7 +162,7 @@ class Stage:
         return found
 
     def journals(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(self.home.glob(f"journals/{REGION}/*.json"))]
+        return [json.loads(path.read_text()) for path in sorted(self.home.glob(f"journals/{self.name}/*.json"))]
 
     def lock_files(self) -> list[Path]:
         return [path for path in (self.home / "state" / ".pulumi" / "locks").rglob("*.json") if path.is_file()]
