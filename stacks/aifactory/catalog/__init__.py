@@ -25,6 +25,7 @@ from aifactory.catalog.types import (
     Nccl,
     Precision,
     Price,
+    Quota,
     Regime,
     Repository,
     Shape,
@@ -47,6 +48,7 @@ __all__ = [
     "Nccl",
     "Precision",
     "Price",
+    "Quota",
     "Regime",
     "Repository",
     "Shape",
@@ -68,6 +70,7 @@ __all__ = [
     "nccl",
     "nearest",
     "prices",
+    "quotas",
     "refusal",
     "regimes",
     "repositories",
@@ -90,6 +93,7 @@ TABLES: Mapping[str, type[Any]] = {
     "countries": Country,
     "regimes": Regime,
     "prices": Price,
+    "quotas": Quota,
     "versions": Version,
     "repositories": Repository,
     "nccl": Nccl,
@@ -151,6 +155,10 @@ def regimes() -> Mapping[str, Regime]:
 
 def prices() -> Mapping[str, Price]:
     return _table("prices").rows
+
+
+def quotas() -> Mapping[str, Quota]:
+    return _table("quotas").rows
 
 
 def versions() -> Mapping[str, Version]:

@@ -228,6 +228,17 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quota:
+    """How many vCPUs of some families of instances an account may run at once, in one region."""
+
+    code: str
+    name: str
+    capacity: Literal["on_demand", "spot"]
+    families: tuple[str, ...]
+    """First letters of the instance types."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Price:
     """What a cloud asks for one node for an hour, on demand, Linux, without tax."""
 

@@ -32,6 +32,10 @@ def preflight_problems(loaded: LoadedRegion, plan: RegionPlan) -> None:
         from aifactory.provider.local import preflight
 
         problems += preflight.check(plan, _stack(loaded).deployment())
+    if not problems and plan.provider == "aws":
+        from aifactory.provider.aws import preflight as cloud
+
+        problems += loaded.placed(cloud.check(plan, _stack(loaded).deployment()))
     if problems:
         raise ProblemError(problems, Exit.PREFLIGHT)
 

@@ -33,8 +33,10 @@ class Api:
     """One cloud during one verb, for all its threads. Raises CloudError, Refused (guard, credentials), Cancelled,
     TimedOut. Every pause is a wait of the context: it hears cancel."""
 
-    def __init__(self, ctx: Context, cloud: CloudInput, clients: Clients | None = None) -> None:
-        self.ctx, self.cloud = ctx, cloud
+    def __init__(
+        self, ctx: Context, cloud: CloudInput, clients: Clients | None = None, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        self.ctx, self.cloud, self.patience_s = ctx, cloud, patience_s
         self.clients = clients or guarded.of(cloud)
 
     # -- asking
@@ -126,7 +128,7 @@ class Api:
                 return self._once(service, action, params)
             except CloudError as error:
                 passed, words = time.monotonic() - started, error_of(error)
-                patience = VISIBLE_S if error.kind == "absent" else PATIENCE_S
+                patience = VISIBLE_S if error.kind == "absent" else self.patience_s
                 again = error.kind in ("throttled", "transient", "lost") or (just_made and error.kind == "absent")
                 if not again or passed > patience:
                     raise
