@@ -47,6 +47,32 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = {
         "model_files": {"golden-tiny": "golden.gguf"},
         "nonce": "n",
     },
+    tokens.AWS_KEY: {"key_id": "k", "key_arn": "KEY-ARN", "origin": "AWS_KMS", "nonce": "n"},
+    tokens.AWS_NETWORK: {
+        "vpc_id": "vpc",
+        "subnet_ids": {"nodes-a": "subnet-nodes", "public-a": "subnet-public"},
+        "node_group": "sg-nodes",
+        "door_group": "sg-door",
+        "nat_address": "192.0.2.1",
+        "route_tables": {},
+        "nonce": "n",
+    },
+    tokens.AWS_IDENTITY: {
+        "role_arn": "ROLE",
+        "instance_profile": "profile",
+        "instance_profile_arn": "PROFILE",
+        "nonce": "n",
+    },
+    tokens.AWS_BUCKET: {"bucket": "a-bucket", "arn": "BUCKET-ARN", "location": "eusc-de-east-1", "nonce": "n"},
+    tokens.AWS_FILE_SYSTEM: {"file_system_id": "fs", "dns_name": "fs.dns", "mount_name": "m", "nonce": "n"},
+    tokens.AWS_PLACEMENT_GROUP: {"group_name": "a-group", "group_id": "pg", "nonce": "n"},
+    tokens.AWS_LAUNCH_TEMPLATE: {
+        "template_id": "lt",
+        "template_version": 1,
+        "user_data_sha256": "d",
+        "nonce": "n",
+    },
+    tokens.AWS_DOOR: {"dns_name": "door.elb.example.eu", "arn": "DOOR-ARN", "nonce": "n"},
     tokens.SERVICE_ACCEPTANCE: {"verdicts": [{"check": "completion", "verdict": "pass"}], "nonce": "n"},
 }
 SECRETS = {"ssh_private_key", "ca_key", "server_key", "upstream_key", "client_key"}
@@ -124,7 +150,7 @@ def _answer(args: mocks.MockResourceArgs) -> Mapping[str, Any]:
     run = {"digests": {}, "nodes": {}, "run_id": f"run-{args.name}", "nonce": "n"}
     if args.typ == tokens.HOST_CONFIGURATION:
         return run
-    if args.typ in (tokens.LOCAL_NODE_POOL, tokens.STATIC_NODE_POOL):
+    if args.typ in (tokens.LOCAL_NODE_POOL, tokens.STATIC_NODE_POOL, tokens.AWS_NODE_POOL):
         nodes = args.inputs.get("nodes") or args.inputs["hosts"]
         return {"hosts": [_host(args, node) for node in nodes], "run_id": f"nodes-{args.name}", "nonce": "n"}
     if args.typ == tokens.SERVICE_SERVICE:
@@ -148,7 +174,7 @@ def _host(args: mocks.MockResourceArgs, node: Mapping[str, Any]) -> dict[str, An
         "shape": args.inputs["shape"],
         "rank": node["rank"],
         "gpus": node["gpus"],
-        "node_address": node["address"],
+        "node_address": node.get("address") or f"10.20.0.{node['rank']}",
         "labels": {},
     }
 

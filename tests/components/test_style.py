@@ -28,7 +28,7 @@ COMPONENTS = [(p.name, cls) for p in SOURCES for cls in component_classes(ast.pa
 
 
 def test_components_are_found() -> None:
-    assert {cls.name for _, cls in COMPONENTS} == {"Region", "Pool", "Serving"}
+    assert {cls.name for _, cls in COMPONENTS} == {"Region", "Pool", "Serving", "AwsGround"}
 
 
 @pytest.mark.parametrize(("file", "cls"), COMPONENTS, ids=[cls.name for _, cls in COMPONENTS])

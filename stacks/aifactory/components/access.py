@@ -12,9 +12,10 @@ from aifactory.plan.model import RegionPlan
 
 
 def access(plan: RegionPlan, keys: Keys) -> dict[str, Any]:
-    """The region's own key, or the user's key file and jump host where the hosts were there before."""
+    """The region's own key, or the user's key file where the hosts were there before; through the jump host, if any."""
     if makes_nodes(plan):
-        return {"ssh_private_key": keys.ssh_private_key}
+        through = {"bastion": plan.ssh_bastion, "bastion_host_key": plan.ssh_bastion_host_key}
+        return {"ssh_private_key": keys.ssh_private_key, **(through if plan.ssh_bastion else {})}
     return {
         "ssh_private_key_path": plan.ssh_private_key,
         "bastion": plan.ssh_bastion,

@@ -10,6 +10,7 @@ import pulumi
 from pulumi import Output, ResourceOptions
 
 from aifactory.components.access import access, makes_nodes
+from aifactory.components.aws import AwsGround
 from aifactory.components.resources import (
     Configuration,
     Keys,
@@ -26,12 +27,13 @@ from aifactory.provider import tokens
 
 @dataclass(frozen=True)
 class Ground:
-    """What every pool of a region stands on. `network` and `image`: local only."""
+    """What every pool of a region stands on. `network` and `image`: local only; `aws`: in a cloud only."""
 
     region: RegionPlan
     keys: Keys
     network: LocalNetwork | None = None
     image: LocalNodeImage | None = None
+    aws: AwsGround | None = None
 
 
 class Pool(pulumi.ComponentResource):
@@ -62,6 +64,8 @@ class Pool(pulumi.ComponentResource):
 def _nodes(name: str, plan: PoolPlan, ground: Ground, opts: ResourceOptions) -> NodePool:
     """The pool of the region's provider, known by what there is: a network to make nodes in, or listed hosts."""
     region = ground.region
+    if ground.aws:
+        return ground.aws.nodes(name, plan, ground.keys, opts)
     if ground.network and ground.image:
         return LocalNodePool(
             name,

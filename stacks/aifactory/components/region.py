@@ -10,6 +10,7 @@ from pulumi import Output, ResourceOptions
 
 from aifactory import __version__, catalog, naming
 from aifactory.components.access import access, makes_nodes
+from aifactory.components.aws import AwsGround
 from aifactory.components.pool import Ground, Pool
 from aifactory.components.resources import (
     Acceptance,
@@ -50,13 +51,17 @@ class Region(pulumi.ComponentResource):
         hosts = together([pool.hosts for pool in self.pools.values()])
         acceptance = self._acceptance(plan, keys, hosts)
         self.exports = _exports(plan, keys, hosts, self.serving, acceptance)
+        if ground.aws:
+            self.exports["storage"] = _storage(ground.aws)
         self.register_outputs({"plan_digest": self.exports["plan_digest"]})
 
     def _ground(self, plan: RegionPlan, keys: Keys) -> Ground:
-        """What local nodes are made of; other providers bring their own."""
+        """What nodes are made of; where hosts are listed there is nothing."""
+        child = ResourceOptions(parent=self)
+        if plan.aws:
+            return Ground(plan, keys, aws=AwsGround(naming.GROUND, plan, aws=plan.aws, opts=child))
         if not plan.container_engine:
             return Ground(plan, keys)
-        child = ResourceOptions(parent=self)
         network = LocalNetwork(
             naming.NETWORK, region=plan.region, cidr=plan.cidr, engine=plan.container_engine, opts=child
         )
@@ -76,7 +81,7 @@ class Region(pulumi.ComponentResource):
             hosts=hosts,
             access=access(plan, keys),
             endpoint=self.serving.endpoint if self.serving else None,
-            ca_certificate=keys.ca_certificate if own_ca else None,
+            ca_certificate=self.serving.authority.ca_certificate if self.serving and own_ca else None,
             client_key=keys.client_key,
             services=services(plan),
             units=units.of(plan),
@@ -112,7 +117,7 @@ def fleet(plan: RegionPlan, hosts: Sequence[Mapping[str, Any]]) -> Fleet:
     return Fleet(
         region=plan.region,
         provider=plan.provider,
-        account="",
+        account=plan.aws.cloud.account if plan.aws else "",
         created_by=f"aifactory {__version__}",
         hosts=tuple(FleetHost.from_dict(host) for host in hosts),
     )
@@ -129,10 +134,19 @@ def _exports(
     return {
         "fleet": hosts.apply(lambda found: fleet(plan, found).to_dict()),
         "endpoint": serving.endpoint if serving else None,
-        "ca_certificate": keys.ca_certificate if own_ca else None,
+        "ca_certificate": serving.authority.ca_certificate if serving and own_ca else None,
         "services": services(plan),
         "verdicts": acceptance.verdicts,
         "client_key": keys.client_key if serving else None,
         "ssh_private_key": keys.ssh_private_key if makes_nodes(plan) else None,
         "plan_digest": render.digest(plan),
     }
+
+
+def _storage(ground: AwsGround) -> dict[str, Any]:
+    """What was made for data: where it is and how it is mounted (`mount -t lustre DNS@tcp:/MOUNT`)."""
+    systems = {
+        name: {"kind": "lustre", "id": made.file_system_id, "dns_name": made.dns_name, "mount_name": made.mount_name}
+        for name, made in ground.file_systems.items()
+    }
+    return {name: {"kind": "object", "bucket": made.bucket} for name, made in ground.buckets.items()} | systems

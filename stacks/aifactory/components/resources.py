@@ -25,7 +25,7 @@ class _Resource(pulumi.CustomResource):
 
     token: ClassVar[str]
 
-    def __init__(self, name: str, opts: ResourceOptions | None, **inputs: Any) -> None:
+    def __init__(self, name: str, opts: ResourceOptions | None, /, **inputs: Any) -> None:
         super().__init__(self.token, name, {**dict.fromkeys(self.outputs()), **inputs}, opts)
 
     @classmethod
@@ -59,7 +59,7 @@ class Keys(_Resource):
     client_key_sha256: Output[str]
     nonce: Output[str]
 
-    def __init__(self, name: str, *, region: str, server_names: Sequence[str], opts: ResourceOptions) -> None:
+    def __init__(self, name: str, *, region: str, server_names: Sequence[Input[str]], opts: ResourceOptions) -> None:
         super().__init__(name, opts, region=region, server_names=list(server_names))
 
 
@@ -245,7 +245,7 @@ class FrontDoor(_Play):
         name: str,
         *,
         region: str,
-        hostname: str,
+        hostname: Input[str],
         port: int,
         hosts: Hosts,
         access: Data,

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
-from pulumi import Output, ResourceOptions
+from pulumi import Input, Output, ResourceOptions
 
 from aifactory import naming
 from aifactory.components.access import access, going_with
 from aifactory.components.pool import Ground, Pool
-from aifactory.components.resources import EngineImage, FrontDoor, Service
+from aifactory.components.resources import EngineImage, FrontDoor, Keys, Service
 from aifactory.plan.model import FrontDoorPlan, RegionPlan, ServicePlan
 from aifactory.provider import tokens
 
@@ -22,9 +22,14 @@ SECRETS = "secret"
 
 
 class Serving(pulumi.ComponentResource):
-    """All services of a region behind its front door. `endpoint` is known when the door has taken its configuration."""
+    """All services of a region behind its front door. `endpoint` is known when the door has taken its configuration.
+
+    `authority` are the keys with which the region's own certificate is issued: of their own where the cloud gives the
+    door its name, which nobody knows before the nodes are there that the region's keys open.
+    """
 
     endpoint: Output[str]
+    authority: Keys
 
     def __init__(
         self,
@@ -90,13 +95,15 @@ class Serving(pulumi.ComponentResource):
     def _front_door(self, plan: FrontDoorPlan, ground: Ground, pools: Mapping[str, Pool]) -> FrontDoor:
         region, keys = ground.region, ground.keys
         standing = [pools[pool.name] for pool in region.pools if any(node.name in plan.nodes for node in pool.nodes)]
-        certificate, private_key = _certificate(plan, ground)
+        hosts = named(together([pool.hosts for pool in standing]), set(plan.nodes))
+        hostname = self._hostname(plan, ground, hosts)
+        certificate, private_key = _certificate(plan, self.authority)
         return FrontDoor(
             naming.FRONT_DOOR,
             region=region.region,
-            hostname=plan.hostname,
+            hostname=hostname,
             port=plan.port.value,
-            hosts=named(together([pool.hosts for pool in standing]), set(plan.nodes)),
+            hosts=hosts,
             access=access(region, keys),
             certificate=certificate,
             private_key=private_key,
@@ -119,13 +126,31 @@ class Serving(pulumi.ComponentResource):
             ),
         )
 
+    def _hostname(self, plan: FrontDoorPlan, ground: Ground, hosts: Hosts) -> Input[str]:
+        """The name that clients use; in a cloud there is a load balancer before the door, and its name is the last
+        resort."""
+        self.authority = ground.keys
+        cloud = ground.aws
+        if cloud is None or cloud.aws.door is None:
+            return plan.hostname
+        balancer = cloud.door(cloud.aws.door, hosts, ResourceOptions(parent=self))
+        if plan.hostname:
+            return plan.hostname
+        self.authority = Keys(
+            naming.DOOR_KEYS,
+            region=ground.region.region,
+            server_names=[balancer.dns_name, *plan.server_names],
+            opts=ResourceOptions(parent=self),
+        )
+        return balancer.dns_name
 
-def _certificate(plan: FrontDoorPlan, ground: Ground) -> tuple[Output[str], Output[str]]:
+
+def _certificate(plan: FrontDoorPlan, authority: Keys) -> tuple[Output[str], Output[str]]:
     """Certificate and key: the region's own, or the encrypted values that the region file names."""
     if plan.tls_certificate_secret and plan.tls_key_secret:
         given = pulumi.Config(SECRETS)
         return given.require_secret(plan.tls_certificate_secret), given.require_secret(plan.tls_key_secret)
-    return ground.keys.server_certificate, ground.keys.server_key
+    return authority.server_certificate, authority.server_key
 
 
 def together(parts: Sequence[Hosts]) -> Hosts:

@@ -39,13 +39,13 @@ def kinds(region: Region) -> Iterator[Finding]:
             continue
         required = REQUIRED[item.kind]
         if item.kind == "lustre":  # a cloud makes one of a size; elsewhere there is one to mount
-            required = (*required, "capacity_gib" if region.provider.kind == "aws" else "export")
+            required = ("capacity_gib",) if region.provider.kind == "aws" else (*required, "export")
         for key in required:
             if getattr(item, key) is None:
                 yield Finding(("storage", i), f"Storage of kind {item.kind} needs `{key}`.", True, fix=f"add `{key}:`")
         optional = OPTIONAL[item.kind]
         if item.kind == "lustre" and region.provider.kind == "aws":
-            optional = (*optional, *OF_MADE_LUSTRE)
+            optional = (*optional, "mount", *OF_MADE_LUSTRE)
         for key in KEYS:
             if getattr(item, key) not in (None, False) and key not in required and key not in optional:
                 yield Finding(
