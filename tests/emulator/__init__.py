@@ -121,8 +121,9 @@ class Emulator:
 
     def fault(self, action: str, kind: str = "error", **rule: Any) -> None:
         """`action`: the API's name, or `*`. `kind`: error; drop-before, drop-after (before or after it has its effect);
-        hang, hang-after (for `seconds`, before or after its effect). Also skip=0, count=1 (below 0: for ever),
-        status=503, code, message, contains (text of the request's body), chance (of each call, below 1)."""
+        hang, hang-after (for `seconds`, before or after its effect), hang-drop (and then none).
+        Also skip=0, count=1 (below 0: for ever), status=503, code, message, contains (text of the request's body),
+        chance (of each call, below 1)."""
         self._ask("fault", action=action, kind=kind, **rule)
 
     def no_faults(self) -> None:

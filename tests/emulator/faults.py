@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
-KINDS = ("error", "drop-before", "drop-after", "hang", "hang-after")
+KINDS = ("error", "drop-before", "drop-after", "hang", "hang-after", "hang-drop")
 FRESH_ID = re.compile(rb"\b(?:vpc|subnet|i|sg|rtb|igw|nat|eipalloc|vpce|lt|pg|vol|eni|fl|sgr)-[0-9a-f]{8,17}\b")
 
 # action → the tag of an item's own id, and the code by which EC2 says that such an id is not there.

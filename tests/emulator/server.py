@@ -157,6 +157,9 @@ class App:
         fault = self.faults.next(action, body)
         if fault and fault.kind == "hang":
             self.faults.released.wait(fault.seconds)
+        elif fault and fault.kind == "hang-drop":
+            self.faults.released.wait(fault.seconds)
+            return None
         elif fault and fault.kind == "drop-before":
             return None
         elif fault and fault.kind == "error":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -197,19 +198,30 @@ def test_buckets_refuse_and_refill(emulator: Emulator) -> None:
     ec2.describe_vpcs()
 
 
-@pytest.mark.parametrize(("kind", "vpcs"), [("hang", 0), ("hang-after", 1)])
+@pytest.mark.parametrize(("kind", "vpcs"), [("hang", 0), ("hang-after", 1), ("hang-drop", 0)])
 def test_a_hanging_call_is_let_go(emulator: Emulator, kind: str, vpcs: int) -> None:
     from threading import Thread
 
     emulator.fault("CreateVpc", kind, seconds=30)
-    waiting = Thread(target=emulator.boto("ec2").create_vpc, kwargs={"CidrBlock": "10.0.0.0/16"})
+    waiting = Thread(target=_create_vpc, args=[emulator])
     waiting.start()
-    time.sleep(0.5)
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        there = len(emulator.inventory().get("ec2:vpc", []))
+        if emulator.requests()["CreateVpc"] and there == vpcs:
+            break
+        time.sleep(0.05)
+    assert there == vpcs
     assert waiting.is_alive()
-    assert len(emulator.inventory().get("ec2:vpc", [])) == vpcs
     emulator.no_faults()
     waiting.join(5)
     assert not waiting.is_alive()
+    assert len(emulator.inventory().get("ec2:vpc", [])) == (kind != "hang-drop")
+
+
+def _create_vpc(emulator: Emulator) -> None:
+    with contextlib.suppress(HTTPClientError):
+        emulator.boto("ec2").create_vpc(CidrBlock="10.0.0.0/16")
 
 
 def test_permissions_and_dry_runs(emulator: Emulator, place: Place) -> None:

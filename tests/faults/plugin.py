@@ -1,11 +1,15 @@
-"""The plugin's table of resources, and the server that the engine starts: `python -m tests.faults.plugin ADDRESS`."""
+"""The plugin's table of resources, and a fail point: it kills itself between an answer and what follows."""
 
 from __future__ import annotations
 
-import sys
+import os
+import signal
+from pathlib import Path
+from typing import Any
 
 from aifactory.provider import registry as product
 from aifactory.provider.aws import tokens
+from aifactory.provider.aws.api import Api
 from aifactory.provider.registry import Registry
 
 CLASSES = {
@@ -19,14 +23,25 @@ CLASSES = {
     tokens.NODE_POOL: "aifactory.provider.aws.node_pool:NodePool",
     tokens.DOOR: "aifactory.provider.aws.door:Door",
 }
+DIE = "FAULTS_DIE_AFTER"
+"""`action:file`: dies once the action is answered, before anything is done with the answer; the file is the bullet."""
 
 
 def registry() -> Registry:
     """The product's table, and above for what it has not yet."""
+    if os.environ.get(DIE):
+        _fail_point(*os.environ[DIE].split(":", 1))
     return Registry(product.PACKAGE, {**CLASSES, **product.CLASSES})
 
 
-if __name__ == "__main__":
-    from aifactory.provider.server import serve
+def _fail_point(action: str, file: str) -> None:
+    once, bullet = Api._once, Path(file)
 
-    serve(registry(), sys.argv[1:])
+    def dying(self: Api, service: str, name: str, params: Any) -> dict[str, Any]:
+        answer = once(self, service, name, params)
+        if name == action and bullet.exists():
+            bullet.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    Api._once = dying  # type: ignore[method-assign]
