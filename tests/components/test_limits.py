@@ -20,7 +20,7 @@ def test_problems_local_region_none() -> None:
 
 def test_problems_cloud_region_says_so() -> None:
     rules = {p.rule for p in limits.problems(build.plan(regions.example("eu-sovereign")))}
-    assert rules == {"UP-003", "UP-006"}
+    assert rules == {"UP-003"}
 
 
 def test_problems_foreign_models_and_unsigned_packages_are_named_with_their_place() -> None:
@@ -35,7 +35,7 @@ def test_unheeded_what_would_be_left_undone_is_named_with_its_place() -> None:
     local = regions.example("local")
     assert limits.unheeded(local) == ()
     cloud = [p.path for p in limits.unheeded(regions.example("eu-sovereign"))]
-    assert cloud == ["storage[0].mount", "acceptance.level"]
+    assert cloud == ["acceptance.level"]
     assert [p.path for p in limits.unheeded(regions.example("oslo-lab"))] == ["storage[0]", "services[0].slo"]
     kubernetes = local.model_copy(update={"platform": Platform(kind="kubernetes")})
     narrow = kubernetes.model_copy(update={"network": Network(ingress=Ingress(api=("10.0.0.0/8",)))})
@@ -63,6 +63,7 @@ def test_unheeded_cloud_makes_buckets_and_file_systems_and_no_other_storage() ->
         {"name": "a", "kind": "object"},
         {"name": "b", "kind": "lustre", "capacity_gib": 1200},
         {"name": "c", "kind": "nfs", "export": "10.0.0.1:/c", "mount": "/c"},
+        {"name": "d", "kind": "lustre", "capacity_gib": 1200, "mount": "/d"},
     ]
     found = limits.unheeded(cloud_spec(storage=storage, network={"egress": ["a.b:443"]}))
-    assert [p.path for p in found] == ["storage[2]"]
+    assert [p.path for p in found] == ["storage[2]", "storage[3].mount"]
