@@ -35,7 +35,7 @@ EXISTS = {
 of one VPC never overlap. Source: EC2 API error codes; botocore 1.44.8, elbv2."""
 IN_USE = {"DependencyViolation", "DeleteConflict", "BucketNotEmpty", "ResourceInUse", "VolumeInUse"}
 ABSENT = {"404", "InvalidPlacementGroup.Unknown", "Gateway.NotAttached"}
-"""Besides every code that ends in NotFound or NotFoundException, or begins with NoSuch."""
+"""Besides every code that ends in NotFound, NotFoundException or NotFoundError (S3), or begins with NoSuch."""
 CAPACITY = {
     "InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientReservedInstanceCapacity",
     "InsufficientCapacity", "InsufficientCapacityOnHost", "ReservationCapacityExceeded", "SpotMaxPriceTooLow",
@@ -56,6 +56,7 @@ DENIED = {
     "AccessDeniedException",
     "Client.UnauthorizedOperation",
     "OptInRequired",
+    "403",  # a HEAD has no body that could say more
 }
 EXPIRED = {
     "ExpiredToken",
@@ -85,7 +86,7 @@ def _kind(code: str, status: int) -> Kind:
     for kind, codes in words:
         if code in codes:
             return kind
-    if code in ABSENT or code.startswith("NoSuch") or code.endswith(("NotFound", "NotFoundException")):
+    if code in ABSENT or code.startswith("NoSuch") or code.endswith(("NotFound", "NotFoundException", "NotFoundError")):
         return "absent"
     if code.endswith(("Duplicate", "AlreadyExists", "AlreadyExistsException")):
         return "exists"
