@@ -548,6 +548,9 @@ def test_account_of_somebody_else_is_refused(server: Loopback) -> None:
 
 def test_clouds_that_are_equal_share_their_clients_and_others_do_not() -> None:
     assert guarded.of(real()) is guarded.of(real())
+    one, two = {"ec2": "https://ec2.example.eu", "s3": "https://s3.example.eu"}, {}
+    two.update(reversed(one.items()))
+    assert guarded.of(real(endpoints=one)) is guarded.of(real(endpoints=two))
     assert guarded.of(real()) is not guarded.of(replace(real(), account="000000000000"))
 
 

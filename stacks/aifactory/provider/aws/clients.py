@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -208,6 +209,7 @@ _mutex = threading.Lock()
 
 
 def of(cloud: CloudInput) -> Clients:
-    """This process's clients of a cloud."""
+    """This process's clients of a cloud. The engine hands endpoints over in any order: the order tells nothing apart."""
+    key = repr(replace(cloud, endpoints=dict(sorted(cloud.endpoints.items()))))
     with _mutex:
-        return _clients.setdefault(repr(cloud), Clients(cloud))
+        return _clients.setdefault(key, Clients(cloud))
