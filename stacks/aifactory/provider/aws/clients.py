@@ -209,7 +209,7 @@ _mutex = threading.Lock()
 
 
 def of(cloud: CloudInput) -> Clients:
-    """This process's clients of a cloud. The engine hands endpoints over in any order: the order tells nothing apart."""
+    """This process's clients of a cloud. Endpoints come from the engine in any order, which tells nothing apart."""
     key = repr(replace(cloud, endpoints=dict(sorted(cloud.endpoints.items()))))
     with _mutex:
         return _clients.setdefault(key, Clients(cloud))
