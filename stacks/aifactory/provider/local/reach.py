@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import time
 
 from aifactory.hosts.fleet import FleetHost
+from aifactory.provider import reach
 from aifactory.provider.local.driver import ContainerEngine
 from aifactory.provider.local.engine_errors import EngineError
 from aifactory.provider.local.gang import NodeFailed
@@ -14,11 +14,6 @@ from aifactory.provider.static.login import Logins
 
 PAUSE_S = 0.1
 """Between looks at a port on which nothing listens yet."""
-LOGIN_PAUSES_S = (1.0, 3.0, 5.0)
-"""Between logins, the last one again and again. sshd 9.8 and later counts 5 s against an address for a failed login
-and shuts it out at 15 s (PerSourcePenalties): quicker, and we would lock ourselves and the play out."""
-BANNER_TIMEOUT_S = 3.0
-LOGIN_TIMEOUT_S = 10.0
 
 
 def until_in(ctx: Context, engine: ContainerEngine, logins: Logins, host: FleetHost, *, timeout_s: float) -> None:
@@ -30,11 +25,11 @@ def until_in(ctx: Context, engine: ContainerEngine, logins: Logins, host: FleetH
     heard, why, denied, tries = False, "", "", 0
     while True:
         ctx.check_cancelled()
-        why = "" if heard else _silence(host)
+        why = "" if heard else reach.silence(host)
         if not why:
             heard, tries = True, tries + 1
-            refusal = logins.refusal(host, max(1.0, min(LOGIN_TIMEOUT_S, deadline - time.monotonic())))
-            if refusal is None or (refusal.obstacle == "login" and not logins.has_key):
+            refusal = reach.refusal(logins, host, deadline - time.monotonic())
+            if refusal is None:
                 return
             if refusal.obstacle == "host_key":
                 raise NodeFailed(refusal.reason)
@@ -42,16 +37,8 @@ def until_in(ctx: Context, engine: ContainerEngine, logins: Logins, host: FleetH
             denied = why if refusal.obstacle == "login" else denied
         if time.monotonic() > deadline:
             raise NodeFailed(_diagnosis(engine, host, timeout_s, denied or why))
-        ctx.wait(LOGIN_PAUSES_S[min(tries, len(LOGIN_PAUSES_S)) - 1] if heard else PAUSE_S)
-
-
-def _silence(host: FleetHost) -> str:
-    """Empty when sshd sends its banner, else why not; far cheaper than an ssh process a try."""
-    try:
-        with socket.create_connection((host.address, host.port), timeout=BANNER_TIMEOUT_S) as connection:
-            return "" if connection.recv(4) == b"SSH-" else "the port is open, but no SSH server answers on it"
-    except OSError as error:
-        return f"{host.address} port {host.port}: {(error.strerror or str(error)).lower()}"
+        pauses = reach.LOGIN_PAUSES_S
+        ctx.wait(pauses[min(tries, len(pauses)) - 1] if heard else PAUSE_S)
 
 
 def _diagnosis(engine: ContainerEngine, host: FleetHost, timeout_s: float, why: str) -> str:
