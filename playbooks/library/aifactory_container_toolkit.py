@@ -75,12 +75,14 @@ stale:
 facts:
   description: >-
     toolkit, kind, spec, cdi_version, devices (names without the kind), container_devices (what a container is given to
-    have them all), nodes (the paths it then has), memlock (whether a container may lock memory without limit).
+    have them all), nodes (the paths it then has), groups (that some of these paths are kept for), memlock (whether a
+    container may lock memory without limit).
   type: dict
   returned: always
 """
 
 import glob
+import grp
 import os
 import re
 import resource
@@ -249,6 +251,11 @@ def unreadable(spec, engine, engine_version):
     return ""
 
 
+def kept_for_group(mode, gid):
+    """Whether a group's members may read and write a file that others may not."""
+    return mode & 0o060 == 0o060 and mode & 0o006 != 0o006 and gid != 0
+
+
 def may_lock():
     """Whether root may lift the limit on locked memory: not in a container whose machine below does not let it."""
     child = os.fork()
@@ -270,7 +277,7 @@ class Node:
         self.package, self.tool, self.kind = (table[self.vendor] for table in (PACKAGES, TOOLS, KINDS))
         self.changed, self.stale, self.toolkit, self.has_all = False, [], "", False
         self.facts = {"toolkit": "", "kind": self.kind, "spec": "", "cdi_version": "", "devices": []}
-        self.facts.update(container_devices=[], nodes=[], memlock=may_lock())
+        self.facts.update(container_devices=[], nodes=[], groups=[], memlock=may_lock())
         self.engine_version = ()
 
     def converge(self):
@@ -434,6 +441,7 @@ class Node:
             raise vendor.Refused("; ".join(problems))
         self.facts["container_devices"] = (gpus or nodes) + more + channels
         self.facts["nodes"] = nodes + more + channels
+        self.facts["groups"] = sorted({name for path in self.facts["nodes"] for name in self.group(path)})
 
     def nodes(self, *patterns):
         found = []
@@ -441,6 +449,16 @@ class Node:
             paths = [path[len(self.root) :] for path in glob.glob(self.root + pattern)]
             found += sorted(paths, key=lambda path: [int(part) for part in re.findall(r"\d+", path)])
         return found
+
+    def group(self, path):
+        """[Name of the group] that the path is kept for; [] without one."""
+        found = os.stat(self.root + path)
+        if not kept_for_group(found.st_mode, found.st_gid):
+            return []
+        try:
+            return [grp.getgrgid(found.st_gid).gr_name]
+        except KeyError:
+            return [str(found.st_gid)]
 
     def spec_path(self):
         """The specification of the GPUs that engines take; empty without one."""

@@ -98,7 +98,8 @@ ExecStart={FOLDER}/bin/simnode refresh
 def prepared(description: dict[str, Any]) -> bytes:
     """A tar to unpack at the root of a container before its first start: it starts as the node that is described.
 
-    Everything lasts over reboots. What went wrong at a start stands in /var/log/simnode.log of the node.
+    Everything lasts over reboots. What went wrong at a start stands in /var/log/simnode.log of the node, one line a
+    boot in /var/log/simnode-boots.
     """
     every = " ".join(names())
     files = {

@@ -6,9 +6,12 @@ YAML of `nvidia-ctk cdi generate`, the JSON of `amd-ctk cdi generate`). Not real
 
 from __future__ import annotations
 
+import grp
 import importlib
 import importlib.util
+import os
 import platform
+import stat
 import struct
 import subprocess
 import sys
@@ -188,7 +191,7 @@ def test_specification_from_before_a_module_was_loaded_is_stale() -> None:
     spec = toolkit.parse_spec(SPEC.format(version="0.5.0", driver="580.126.20", major=507))
     spec["nodes"] = [node for node in spec["nodes"] if node[0] != "/dev/nvidia-uvm"]
     listed = toolkit.parse_listed(LISTED, "nvidia.com/gpu")
-    given = (spec, "580.126.20", [], listed, {})
+    given: tuple[Any, ...] = (spec, "580.126.20", [], listed, {})
     told = toolkit.staleness(*given, exact=False, common=["/dev/nvidia-uvm"])
     assert told == ["it lacks /dev/nvidia-uvm"]
     assert toolkit.staleness(*given, exact=False) == []
@@ -211,6 +214,7 @@ class Machine:
         for node in ("nvidiactl", "nvidia-uvm", "nvidia1", "nvidia0", "infiniband/rdma_cm", "infiniband/uverbs0"):
             (root / "dev" / node).parent.mkdir(parents=True, exist_ok=True)
             (root / "dev" / node).touch()
+            (root / "dev" / node).chmod(0o666)
         (root / "usr/bin").mkdir(parents=True)
         (root / "usr/bin/apt-get").touch()
         (root / "sys/module/nvidia").mkdir(parents=True)
@@ -268,7 +272,8 @@ def test_fresh_node_gets_package_hold_and_specification_and_then_rests(tmp_path:
     assert node.facts == {
         "toolkit": "1.20.0", "kind": "nvidia.com/gpu", "spec": "/etc/cdi/nvidia.yaml", "cdi_version": "0.5.0",
         "devices": ["0", "1"], "container_devices": ["nvidia.com/gpu=all"],
-        "nodes": ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1"], "memlock": toolkit.may_lock(),
+        "nodes": ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1"], "groups": [],
+        "memlock": toolkit.may_lock(),
     }  # fmt: skip
     machine.ran.clear()
     again = machine.converge()
@@ -382,6 +387,23 @@ def test_gpu_without_a_device_node_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dev/nvidia1").unlink()
     with pytest.raises(vendor.Refused, match=r"1 GPUs have a device node \(/dev/nvidia0\), wanted 2"):
         machine.converge()
+
+
+@pytest.mark.parametrize(
+    ("mode", "gid", "kept"),
+    [(0o660, 44, True), (0o666, 44, False), (0o600, 44, False), (0o640, 44, False), (0o660, 0, False)],
+)
+def test_device_that_is_kept_for_a_group(mode: int, gid: int, kept: bool) -> None:
+    assert toolkit.kept_for_group(stat.S_IFCHR | mode, gid) is kept
+
+
+def test_groups_of_devices_are_told_by_name(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, rdma=True)
+    assert machine.converge().facts["groups"] == []
+    device, gid = tmp_path / "dev/infiniband/uverbs0", os.getegid() or 44
+    os.chown(device, -1, gid)
+    device.chmod(0o660)
+    assert machine.converge().facts["groups"] == [grp.getgrgid(gid).gr_name]
 
 
 def test_amd_without_the_toolkit_gives_the_device_nodes(tmp_path: Path) -> None:

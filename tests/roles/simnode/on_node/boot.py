@@ -10,6 +10,8 @@ from . import core, kernel, sysfs
 from .core import RUN
 
 GRUB = Path("/boot/grub/grub.cfg")
+BOOTS = Path("/var/log/simnode-boots")
+"""One line a boot, its id."""
 DEFAULT_ARGUMENTS = "BOOT_IMAGE=/boot/vmlinuz-{kernel} root=UUID=5f0c0f6e-8a6d-4c0e-9b57-1f0a3a9d2b11 ro"
 
 
@@ -33,7 +35,10 @@ def boot() -> None:
     core.KERNEL_LOG.touch()
     _volatile_faults_end()
     sysfs.cover()
-    sysfs.cover_file("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n".encode())
+    boot_id = f"{uuid.uuid4()}\n"
+    with BOOTS.open("a", encoding="utf-8") as boots:
+        boots.write(boot_id)
+    sysfs.cover_file("/proc/sys/kernel/random/boot_id", boot_id.encode())
     sysfs.cover_file("/proc/cmdline", f"{arguments()}\n".encode())
     core.kernel_says(f"Linux version {core.KERNEL} (simulated)")
     sysfs.make_links(core.view())

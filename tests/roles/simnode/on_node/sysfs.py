@@ -10,6 +10,8 @@ import fcntl
 import hashlib
 import os
 import pickle
+import re
+import shutil
 import stat
 import struct
 import subprocess
@@ -450,6 +452,8 @@ def _amdgpu(made: Tree, view: View, places: dict[str, str]) -> None:
 
 Node = tuple[str, int, int, int]
 """Path under /dev, major, minor, mode."""
+GROUPS = {"kfd": "render", "dri/renderD": "render", "dri/card": "video"}
+"""As in systemd's rules for udev, for devices that not everybody may use."""
 
 
 def device_nodes(view: View) -> list[Node]:
@@ -493,6 +497,8 @@ def devices(view: View) -> None:
         if not path.exists():
             os.mknod(path, stat.S_IFCHR | mode, os.makedev(major, minor))
             path.chmod(mode)
+            with contextlib.suppress(LookupError):
+                shutil.chown(path, group=GROUPS.get(re.sub(r"\d+$", "", name), "root"))
     record.write_text("\n".join(name for name, *_ in wanted))
 
 
