@@ -15,10 +15,19 @@ from tests.roles.vendor_repo import Repositories
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.containers, pytest.mark.timeout(900)]
 
 
-DRIVER = "580.178.04"
+OLD, NEW = "580.126.20", "580.178.04"
+LOOK = """
+set -e
+place=$(mktemp -d /var/tmp/look.XXXXXX)
+trap 'rm -rf $place' EXIT
+ln -s usr/bin usr/lib usr/lib64 $place && mkdir $place/usr && chown -R {user} $place
+runuser -l {user} -c "podman run --rm --network none --device nvidia.com/gpu=all --volume /usr:/usr:ro \\
+  --rootfs $place sh -c 'ls /dev/nvidia[0-9] | wc -l; grep -o libcuda.so.[0-9.]* /proc/self/mounts'"
+"""
+"""A container with the node's own programs: how many GPUs it sees, and which driver's library."""
 
 
-def region_file(name: str, key: Path, nodes: tuple[Node, ...], packages: Repositories) -> str:
+def region_file(name: str, key: Path, nodes: tuple[Node, ...], packages: Repositories, driver: str) -> str:
     hosts = "".join(
         f'      - {{name: {n.name}, address: {n.host.node_address}, host_key: "{n.host.host_key}"}}\n' for n in nodes
     )
@@ -27,13 +36,21 @@ def region_file(name: str, key: Path, nodes: tuple[Node, ...], packages: Reposit
         f"version: 1\nname: {name}\njurisdiction: {{country: NO}}\n"
         f'provider:\n  kind: static\n  ssh: {{user: ops, private_key: "{key}"}}\n'
         f"pools:\n  - name: train\n    shape: {nodes[0].host.shape}\n    hosts:\n{hosts}"
-        f'software:\n  driver_version: "{DRIVER}"\n'
+        f'software:\n  driver_version: "{driver}"\n'
         f'  repositories: {{nvidia: {{url: "{nvidia.url}", fingerprint: {nvidia.fingerprint}}}}}\n'
         "power: {cap_w_per_gpu: 600}\n"
     )
 
 
-def test_region_of_gpu_nodes_comes_up_and_says_which_node_is_ill(
+def driver_of(node: Node) -> str:
+    return node.sh("cat /sys/module/nvidia/version")
+
+
+def boots(node: Node) -> int:
+    return int(node.sh("wc -l </var/log/simnode-boots"))
+
+
+def test_region_of_gpu_nodes_comes_up_is_upgraded_and_says_which_node_is_ill(
     fresh: LocalRegion,
     site: Site,
     gpu_nodes: GpuNodes,
@@ -48,19 +65,28 @@ def test_region_of_gpu_nodes_comes_up_and_says_which_node_is_ill(
 
     # one GPU of a node is not there: the node and the check are named, the other node is whole
     faults(nodes[1], f"gpu-missing {platform('hgx-h100')['gpus'][3]['bdf']}")
-    file.write_text(region_file(fresh.name, key, nodes, repositories))
+    file.write_text(region_file(fresh.name, key, nodes, repositories, OLD))
     broken = fresh.run("up", "--yes")
     assert broken.returncode == 4, broken.stdout + broken.stderr
     assert nodes[1].name in broken.stderr
     assert "GPU-COUNT" in broken.stderr
-    assert nodes[0].sh("cat /sys/module/nvidia/version") == DRIVER
+    assert driver_of(nodes[0]) == OLD
 
     faults(nodes[1])
     fresh.ok("up", "--yes")
-    assert set(fresh.json("up", "--yes")["changes"]) == {"same"}
     for node in nodes:
         assert "NCCL_IB_HCA==" in node.sh("cat /etc/nccl.conf")
         assert node.sh("systemctl is-active nvidia-fabricmanager nvidia-persistenced").split() == ["active"] * 2
+
+    # another driver: each node restarts once, and containers of root and of the operator have its libraries
+    before = [boots(node) for node in nodes]
+    file.write_text(region_file(fresh.name, key, nodes, repositories, NEW))
+    fresh.ok("up", "--yes")
+    assert [driver_of(node) for node in nodes] == [NEW, NEW]
+    assert [boots(node) - earlier for node, earlier in zip(nodes, before, strict=True)] == [1, 1]
+    for user in ("root", "ops"):
+        assert [node.sh(LOOK.format(user=user)).split() for node in nodes] == [["8", f"libcuda.so.{NEW}"]] * 2
+    assert set(fresh.json("up", "--yes")["changes"]) == {"same"}
 
     assert [n["verdict"] for n in fresh.json("health")["nodes"]] == ["ok", "ok"]
     faults(nodes[1], "remap-pending 2")
