@@ -98,7 +98,8 @@ def test_graph_every_resource_is_told_which_cloud_and_no_secret(region: graph.Gr
 def test_graph_network_is_the_plans(region: graph.Graph) -> None:
     network = only(region, tokens.AWS_NETWORK).inputs
     assert [(s["name"], s["public"]) for s in network["subnets"]] == [("nodes-a", False), ("public-a", True)]
-    assert (network["nat"], network["egress_ports"], network["lustre"]) == (True, [443], True)
+    assert (network["nat"], network["lustre"], network["door_port"]) == (True, True, 443)
+    assert network["egress"] == [{"cidr": "192.0.2.10/32", "port": 443}]
     assert (network["gateway_endpoints"], network["interface_endpoints"]) == (["s3"], ["ssm"])
     assert (network["api_from"], network["api_port"], network["ssh_from"]) == (["0.0.0.0/0"], 443, ["10.30.0.0/24"])
 

@@ -85,12 +85,13 @@ def _half_made(stack: Stack, plan: RegionPlan, *, secrets: bool) -> dict[str, An
     found: dict[str, list[dict[str, Any]]] = {}
     for kind, outputs in stack.resource_outputs(show_secrets=secrets):
         found.setdefault(kind, []).append(outputs)
-    pools = found.get(tokens.LOCAL_NODE_POOL, []) + found.get(tokens.STATIC_NODE_POOL, [])
-    hosts = [host for pool in pools for host in pool.get("hosts") or ()]
+    kinds = (tokens.LOCAL_NODE_POOL, tokens.STATIC_NODE_POOL, tokens.AWS_NODE_POOL)
+    hosts = [host for kind in kinds for pool in found.get(kind, []) for host in pool.get("hosts") or ()]
     keys, door, accepted = (
         found.get(kind, [{}])[0] for kind in (tokens.HOST_KEYS, tokens.SERVICE_FRONT_DOOR, tokens.SERVICE_ACCEPTANCE)
     )
     known = {name: keys.get(name) for name in ("ca_certificate", "client_key", "ssh_private_key")}
+    known["ca_certificate"] = found.get(tokens.HOST_KEYS, [{}])[-1].get("ca_certificate")  # a door's own come last
     known |= {"endpoint": door.get("endpoint"), "verdicts": accepted.get("verdicts"), "services": services(plan)}
     return {**known, "fleet": {"hosts": hosts} if hosts else None}
 
