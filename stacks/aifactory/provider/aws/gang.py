@@ -43,7 +43,7 @@ class Gang:
     """One pool during one verb; the caller holds the journal.
 
     `nodes`, `surplus` and `ending` are what the last look, and every call since, has shown. The journal's data:
-    `batches` {id: call whose answer is not known}, `nodes` {instance id: index, at, key, ready}, `whole` once all
+    `batches` {id: call whose answer is not known}, `nodes` {instance id: at, index, spec, key, ready}, `whole` once all
     nodes were ready at the same time.
     """
 
@@ -72,7 +72,7 @@ class Gang:
         if young:
             asked = instances_api.by_id(self.api, young)
             for name in young - asked.keys():
-                found[name] = self._fresh.get(name, Instance(name, "pending"))
+                found[name] = self._fresh.get(name) or Instance(name, "pending", spec=self._notes[name]["spec"])
             found |= {name: one for name, one in asked.items() if one.alive or one.state == instances_api.ENDING}
             for name in young - found.keys():
                 self._notes.pop(name)
@@ -185,7 +185,7 @@ class Gang:
                         raise
                     refused.append(error)
 
-        done = parallel.each(self.ctx, runs(indices), act, workers=AT_ONCE)
+        done = parallel.each(self.ctx, runs(indices, LARGEST), act, workers=AT_ONCE)
         for found in done:
             if found.error is not None:
                 raise found.error
@@ -269,7 +269,12 @@ class Gang:
         with self._mutex:
             nodes, _ = placed(made, {}, 1 << 30)
             for index, one in nodes.items():
-                self._notes[one.id] = {"at": time.time(), **self._notes.get(one.id, {}), "index": index}
+                self._notes[one.id] = {
+                    "at": time.time(),
+                    **self._notes.get(one.id, {}),
+                    "index": index,
+                    "spec": one.spec,
+                }
                 self._fresh[one.id] = one
                 self.made.add(one.id)
                 self.nodes.setdefault(index, one)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from aifactory.provider.aws.instances_api import LARGEST, Instance
+from aifactory.provider.aws.instances_api import Instance
 
 
-def runs(indices: Iterable[int], most: int = LARGEST) -> Iterator[range]:
+def runs(indices: Iterable[int], most: int) -> Iterator[range]:
     """The indices as runs without gaps, in order, `most` in each at most."""
     begin = end = None
     for index in sorted(indices):
