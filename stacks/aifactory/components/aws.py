@@ -140,7 +140,7 @@ class AwsGround(pulumi.ComponentResource):
         group = None
         if made.placement_group:
             group = AwsPlacementGroup(
-                name, **self._common, called=made.placement_group, strategy=made.placement, opts=opts
+                name, **self._common, called=made.placement_group, strategy=made.placement.value, opts=opts
             )
         return AwsLaunchTemplate(
             name,

@@ -193,7 +193,8 @@ def _pool(spec: Region, cloud: AwsProvider, plan: PoolPlan, fabric: FabricPlan) 
     asked = next((p for p in spec.pools if plan.purpose == "serve" and p.name == plan.name), None)
     zone = plan.nodes[0].zone or ""
     cards = _efa_cards(plan, fabric)
-    grouped = asked is not None and asked.placement != "none"
+    placement = _placement(plan, asked, cards.value)
+    grouped = placement.value != "none"
     capacity = asked.capacity if asked else Capacity()
     return AwsPoolPlan(
         name=plan.name,
@@ -202,7 +203,7 @@ def _pool(spec: Region, cloud: AwsProvider, plan: PoolPlan, fabric: FabricPlan) 
         image=_image(spec, asked),
         efa_cards=cards,
         placement_group=naming.aws_placement_group(spec.name, plan.name) if grouped else None,
-        placement=asked.placement if asked else "none",
+        placement=placement,
         zone=zone,
         subnet=_subnet("nodes", cloud, zone),
         root_volume_gib=asked.root_volume_gib if asked else None,
@@ -211,6 +212,15 @@ def _pool(spec: Region, cloud: AwsProvider, plan: PoolPlan, fabric: FabricPlan) 
         capacity_id=capacity.id,
         on_partial=capacity.on_partial,
     )
+
+
+def _placement(plan: PoolPlan, asked: Pool | None, efa_cards: int) -> Derived[str]:
+    """Nodes that talk over EFA stand close together unless the file says otherwise."""
+    if asked is not None and asked.placement is not None:
+        return Derived(asked.placement, "as asked")
+    if efa_cards and len(plan.nodes) > 1:
+        return Derived("cluster", f"{len(plan.nodes):,} nodes share an EFA fabric")
+    return Derived("none", "no fabric between nodes")
 
 
 def _efa_cards(pool: PoolPlan, fabric: FabricPlan) -> Derived[int]:

@@ -292,7 +292,7 @@ class AwsPoolPlan:
     image: Derived[str | None]
     efa_cards: Derived[int]
     placement_group: str | None
-    placement: str
+    placement: Derived[str]
     zone: str
     subnet: str
     root_volume_gib: int | None

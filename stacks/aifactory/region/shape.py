@@ -166,7 +166,9 @@ class _Teller:
         )  # fmt: skip
 
     def wrong_form(self, path: Path) -> Problem:
-        return self.problem("SPEC-025", path, self.cannot_be(path))
+        plain = _plain(self.get(path), str((self.schema(path) or {}).get("pattern")))
+        fix = f"write {plain}" if plain and not self.is_hidden(path) else None
+        return self.problem("SPEC-025", path, self.cannot_be(path), fix)
 
     def out_of_range(self, path: Path) -> Problem:
         if self.get(path) == []:
@@ -226,6 +228,14 @@ def shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return "a section" if isinstance(value, dict) else "a list"
     return json.dumps(value)
+
+
+def _plain(value: Any, pattern: str) -> str | None:
+    """A name in small letters with hyphens for all else, where that has the form."""
+    if not isinstance(value, str) or len(value) > LONGEST_SHOWN:
+        return None
+    plain = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")
+    return plain if plain != value and re.search(pattern, plain) else None
 
 
 def _cut(text: str) -> str:

@@ -118,6 +118,9 @@ class Network(Section):
     private_endpoints: tuple[ServiceName, ...] = field(
         (), change="in_place", doc="aws: services that get an endpoint inside the network, for a closed one."
     )
+    flow_logs: PoolName | None = field(
+        None, change="in_place", doc="aws: storage of kind object that gets the record of every connection."
+    )
 
 
 class EfaInstaller(Section):
@@ -181,7 +184,9 @@ class Pool(Section):
     nodes: int | None = field(None, change="add_or_drain", doc="Node count, 1…4096; not with hosts.", ge=1, le=4096)
     hosts: tuple[Host, ...] = field((), change="add_or_drain", doc="static only: the hosts themselves.")
     zone: str | None = field(None, change="replaces_nodes", doc="Availability zone.")
-    placement: Literal["cluster", "spread", "none"] = field("none", change="replaces_nodes", doc="Placement group.")
+    placement: Literal["cluster", "spread", "none"] | None = field(
+        None, change="replaces_nodes", doc="Placement group; none given = cluster where several nodes have EFA."
+    )
     capacity: Capacity = field(Capacity(), change="in_place", doc="How capacity is bought.")
     image: str | None = field(None, change="rolling", doc="Image id or catalogue image name.")
     root_volume_gib: int | None = field(None, change="replaces_nodes", doc="GiB.", ge=8)

@@ -116,7 +116,7 @@ def test_pool_facts_are_those_of_the_file() -> None:
     capacity = {"kind": "reservation", "id": "cr-1", "on_partial": "keep"}
     pool = {**POOL, "placement": "cluster", "capacity": capacity, "root_volume_gib": 200, "data_volume_gib": 500}
     (made,) = planned(spec(pools=[pool])).pools
-    assert (made.placement_group, made.placement) == ("lab-train", "cluster")
+    assert (made.placement_group, made.placement.value) == ("lab-train", "cluster")
     assert (made.capacity_kind, made.capacity_id, made.on_partial) == ("reservation", "cr-1", "keep")
     assert (made.root_volume_gib, made.data_volume_gib, made.instance_type) == (200, 500, "p6-b200.48xlarge")
 

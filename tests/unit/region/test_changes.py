@@ -68,7 +68,7 @@ def test_changes_pool_added_and_removed(tmp_path: Path) -> None:
     assert changes.refused(two, one) == ()
 
 
-SCRATCH = "storage:\n  - {name: scratch, kind: lustre, capacity_gib: 1200, mount: /scratch}\n"
+SCRATCH = "storage:\n  - {name: scratch, kind: lustre, capacity_gib: 2400, mount: /scratch}\n"
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ SCRATCH = "storage:\n  - {name: scratch, kind: lustre, capacity_gib: 1200, mount
         ("local", "network: {cidr: 10.64.0.0/16}\n", ("10.64.0.0", "10.65.0.0"), "network.cidr"),
         ("local", "", ("kind: local", "kind: local, engine: podman"), "provider.engine"),
         ("aws", "", ("123456789012", "123456789013"), "provider.account"),
-        ("aws", SCRATCH, ("1200", "600"), "storage[0].capacity_gib"),
-        ("aws", SCRATCH, ("capacity_gib: 1200", "capacity_gib: 1200, export: x:/y"), "storage[0].export"),
+        ("aws", SCRATCH, ("2400", "1200"), "storage[0].capacity_gib"),
+        ("aws", SCRATCH, ("capacity_gib: 2400", "capacity_gib: 2400, export: x:/y"), "storage[0].export"),
         ("aws", SCRATCH, (SCRATCH, ""), "storage"),
         ("local", "state: {secrets: passphrase}\n", ("passphrase", "awskms://alias/a"), "state.secrets"),
         ("local", "", ("nodes: 2", "nodes: 2, generation: 1"), None),
@@ -100,7 +100,7 @@ def test_refused_generation_never_goes_back(tmp_path: Path) -> None:
 
 def test_storage_growing_or_added_in_place(tmp_path: Path) -> None:
     small = region(tmp_path, "aws", more=SCRATCH)
-    (grown,) = changes.changes(small, region(tmp_path, "aws", ("1200", "2400"), more=SCRATCH))
+    (grown,) = changes.changes(small, region(tmp_path, "aws", ("2400", "4800"), more=SCRATCH))
     (added,) = changes.changes(region(tmp_path, "aws"), small)
     assert (grown.change, added.change) == ("in_place", "in_place")
 

@@ -68,6 +68,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("SPEC-071", fabric.settings),
     ("SPEC-072", tuning.tuning),
     ("SPEC-073", cost.prices),
+    ("SPEC-074", cloud.machines),
+    ("SPEC-075", cloud.reserved_labels),
 )
 
 ONE_VALUE = frozenset(f"SPEC-{n:03d}" for n in (11, 12, 13, 14, 15, 16, 18, 31, 32, 33, 34, 36, 37, 39, 47, 53, 57))

@@ -15,6 +15,8 @@ from aifactory.region.spec import AwsProvider, Pool, Region
 
 CLOUD_KEYS = ("zone", "placement", "capacity", "image", "root_volume_gib", "data_volume_gib")
 RESERVED = ("reservation", "capacity_block")
+RESERVED_LABEL = "aws:"
+"""Source: AWS General Reference, tag naming limits, read 2026-11."""
 SOURCES = ("profile", "role_arn", "env_prefix")
 ROLE = re.compile(r"arn:(?P<partition>[a-z0-9-]+):iam::[0-9]{12}:role/[\w+=,.@/-]+", re.ASCII)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,6 +32,7 @@ def cloud_keys(region: Region) -> Iterator[Finding]:
         return
     elsewhere: list[tuple[Path, object]] = [
         (("network", "private_endpoints"), region.network.private_endpoints),
+        (("network", "flow_logs"), region.network.flow_logs),
         (("front_door", "image"), region.front_door.image),
     ]
     for path, given in elsewhere:
@@ -48,6 +51,13 @@ def zones(region: Region) -> Iterator[Finding]:
     if not isinstance(region.provider, AwsProvider):
         return
     known = region.provider.zones
+    card = catalog.clouds().get(region.provider.partition)
+    for i, zone in enumerate(known if card and region.provider.region in card.regions else ()):
+        if not zone.startswith(region.provider.region) or zone == region.provider.region:
+            yield Finding(
+                ("provider", "zones", i), f"{shown(zone)} is no zone of {region.provider.region}.",
+                allowed=f"zones of {region.provider.region}: {region.provider.region}a and so on.",
+            )  # fmt: skip
     for i, pool in enumerate(region.pools):
         if pool.zone is not None and pool.zone not in known:
             yield Finding(
@@ -69,6 +79,39 @@ def capacity(region: Region) -> Iterator[Finding]:
         if kind not in RESERVED and pool.capacity.id is not None:
             message = f"Capacity of kind {kind} has no id."
             yield Finding((*path, "id"), message, True, fix=f"remove it, or write kind: {RESERVED[0]}")
+
+
+def machines(region: Region) -> Iterator[Finding]:
+    """SPEC-074."""
+    if not isinstance(region.provider, AwsProvider):
+        return
+    values: list[tuple[Path, str, int | str | None]] = []
+    for i, pool in enumerate(region.pools):
+        values.append((("pools", i, "image"), "ec2_image", pool.image))
+        values.append((("pools", i, "root_volume_gib"), "ec2_gp3_volume", pool.root_volume_gib))
+        values.append((("pools", i, "data_volume_gib"), "ec2_gp3_volume", pool.data_volume_gib))
+    for i, item in enumerate(region.storage):
+        if item.kind == "lustre" and item.export is None:
+            values.append((("storage", i, "capacity_gib"), "fsx_lustre_capacity", item.capacity_gib))
+            throughput = item.throughput_mb_s_per_tib
+            values.append((("storage", i, "throughput_mb_s_per_tib"), "fsx_lustre_throughput", throughput))
+    for path, key, value in values:
+        limit = catalog.limits()[key]
+        if value is not None and catalog.refusal(limit, value):
+            unit = "" if isinstance(value, str) else f" {limit.unit}"
+            yield Finding(path, f"The cloud takes no {shown(value)} here.", allowed=f"{limit.allowed}{unit}.")
+
+
+def reserved_labels(region: Region) -> Iterator[Finding]:
+    """SPEC-075."""
+    if not isinstance(region.provider, AwsProvider):
+        return
+    for label in region.labels:
+        if label.lower().startswith(RESERVED_LABEL):
+            yield Finding(
+                ("labels", label), f"The prefix {RESERVED_LABEL} is the cloud's own.", True,
+                fix=f"write {label[len(RESERVED_LABEL) :] or 'another word'}",
+            )  # fmt: skip
 
 
 def credentials(region: Region) -> Iterator[Finding]:

@@ -47,7 +47,7 @@ MEANINGS: Mapping[str, str] = {
     "SPEC-041": "Model, engine and hardware share the precision.",
     "SPEC-042": "The context is not longer than the model's own.",
     "SPEC-043": "A key is used with a provider for which it means something.",
-    "SPEC-044": "A pool's zone is one of the provider's zones.",
+    "SPEC-044": "Zones are of the region, and a pool's is one of the provider's.",
     "SPEC-045": "Capacity that is reserved is named, other capacity is not.",
     "SPEC-046": "A jump host comes with its host key.",
     "SPEC-047": "Addresses and logins have a form that SSH takes.",
@@ -66,6 +66,8 @@ MEANINGS: Mapping[str, str] = {
     "SPEC-071": "A setting of the fabric is one that its kind has, and RoCE classes can be told apart.",
     "SPEC-072": "Tuning is of something that the nodes have.",
     "SPEC-073": "A price is of a shape that the region has.",
+    "SPEC-074": "Images, volumes and file systems are ones that the cloud takes.",
+    "SPEC-075": "No label takes a prefix of the cloud's own.",
     # several regions
     "SPEC-060": "No two files have the same region name.",
     "SPEC-061": "Networks of local regions do not overlap.",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from aifactory import catalog
 from aifactory.region.checks.finding import Finding
 from aifactory.region.checks.network import is_address
+from aifactory.region.partial import is_stand_in
 from aifactory.region.positions import dotted
 from aifactory.region.shape import shown
 from aifactory.region.spec import Region
@@ -60,7 +61,7 @@ def buckets(region: Region) -> Iterator[Finding]:
     """SPEC-059."""
     known = [item.name for item in region.storage if item.kind == "object"]
     for i, item in enumerate(region.storage):
-        if item.bucket is not None and item.bucket not in known:
+        if item.bucket is not None and item.bucket not in known and not any(map(is_stand_in, known)):
             yield Finding(
                 ("storage", i, "bucket"), f"The region has no storage {item.bucket} of kind object.",
                 nearest=catalog.nearest(item.bucket, known), allowed=f"{', '.join(known)}." if known else None,
