@@ -38,7 +38,9 @@ class BucketApi:
     def __init__(self, api: Api, wanted: Wanted) -> None:
         self.api, self.wanted = api, wanted
         self._aws = not api.cloud.card.endpoints_required
-        self._names = {"Bucket": wanted.name} | ({"ExpectedBucketOwner": api.cloud.account} if self._aws else {})
+        self._names: dict[str, Any] = {"Bucket": wanted.name}
+        if self._aws:
+            self._names["ExpectedBucketOwner"] = api.cloud.account
 
     def location(self) -> str | None:
         """The region that it is in; None where there is none. Raises Refused where it is another account's."""

@@ -33,7 +33,8 @@ class IdentityApi:
     def __init__(self, api: Api, name: str, policy: policies.Document | None) -> None:
         self.api, self.name = api, name
         self._policy = policy
-        self._role, self._profile = {"RoleName": name}, {"InstanceProfileName": name}
+        self._role: dict[str, Any] = {"RoleName": name}
+        self._profile: dict[str, Any] = {"InstanceProfileName": name}
 
     def role(self) -> Found | None:
         answer = owned.absent_is_none(lambda: self.api.call("iam", "GetRole", **self._role))

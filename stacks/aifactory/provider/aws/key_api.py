@@ -132,8 +132,8 @@ def settings(api: Api, key: Key, description: str, services: Iterable[str]) -> l
         return policies.plain(api.call("kms", "GetKeyPolicy", just_made=True, KeyId=key.key_id)["Policy"])
 
     found = owned.at_once(policy, *([rotation] if rotates else []))
-    put_policy = {"KeyId": key.key_id, "Policy": policies.text(wanted)}
-    put_text = {"KeyId": key.key_id, "Description": description}
+    put_policy: dict[str, Any] = {"KeyId": key.key_id, "Policy": policies.text(wanted)}
+    put_text: dict[str, Any] = {"KeyId": key.key_id, "Description": description}
     made = [
         Setting("policy", found[0], policies.plain(wanted), lambda: api.call("kms", "PutKeyPolicy", **put_policy)),
         Setting(

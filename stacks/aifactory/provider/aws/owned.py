@@ -109,7 +109,7 @@ class Owned(Resource[I, O]):
         """Field by field, and a look at the world. Of the cloud only key, region and account say which object it is."""
         plain = super().diff(ctx, id, olds, outs, news)
         replaces = plain.replaces
-        if _which(olds.cloud) != _which(news.cloud):
+        if which(olds.cloud) != which(news.cloud):
             replaces = (*replaces, "cloud")
         if replaces:
             return Diff(plain.updates, replaces, delete_before_replace=self.name_stays)
@@ -166,7 +166,8 @@ class Owned(Resource[I, O]):
             raise
 
 
-def _which(cloud: CloudInput) -> tuple[str, str, str]:
+def which(cloud: CloudInput) -> tuple[str, str, str]:
+    """What of a cloud says which one it is; the rest says how it is reached."""
     return cloud.key, cloud.region, cloud.account
 
 
