@@ -26,6 +26,7 @@ STORAGE = [
     {"name": "artifacts", "kind": "object", "retention_days": 30},
 ]
 SSH = {"source": ["10.30.0.0/24"], "bastion": "b.example.eu", "bastion_host_key": "ssh-ed25519 AAAA"}
+LOGGED = [*STORAGE, {"name": "records", "kind": "object"}]
 NETWORK = {"egress": ["192.0.2.10:443"], "ingress": {"api": ["0.0.0.0/0"]}, "private_endpoints": ["ssm"]}
 
 
@@ -169,3 +170,18 @@ def test_graph_region_without_services_has_no_door_and_no_second_keys() -> None:
     assert bare.of(tokens.AWS_DOOR) == {}
     assert set(bare.of(tokens.HOST_KEYS)) == {"keys"}
     assert set(bare.of(tokens.AWS_NODE_POOL)) == {"train", "serve"}
+
+
+def test_graph_flow_logs_go_to_a_bucket_that_lets_them_in() -> None:
+    logged = cloud(storage=LOGGED, network={"flow_logs": "records"})
+    buckets = {name: found.inputs["log_delivery"] for name, found in logged.of(tokens.AWS_BUCKET).items()}
+    assert buckets == {"artifacts": False, "records": True}
+    assert only(logged, tokens.AWS_NETWORK).inputs["flow_log_bucket_arn"] == "BUCKET-ARN"
+    assert only(logged, tokens.AWS_KEY).inputs["services"] == ["flow_logs", "file_system"]
+    assert f"records|{tokens.AWS_BUCKET}" in after(only(logged, tokens.AWS_NETWORK))
+
+
+def test_graph_without_flow_logs_the_network_waits_for_no_bucket(region: graph.Graph) -> None:
+    network = only(region, tokens.AWS_NETWORK)
+    assert (after(network), network.inputs["flow_log_bucket_arn"]) == (set(), "")
+    assert only(region, tokens.AWS_DOOR).inputs["security_group"] == "sg-door"

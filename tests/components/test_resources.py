@@ -20,7 +20,7 @@ DEFAULTED = {
     tokens.HOST_KEYS: {"generation"},
     tokens.LOCAL_NODE_POOL: {"ready_timeout_s"},
     tokens.AWS_KEY: {"deletion_window_days", "custody"},
-    tokens.AWS_NETWORK: {"egress_ports", "flow_log_bucket_arn"},
+    tokens.AWS_NETWORK: {"egress_ports"},
     tokens.AWS_NODE_POOL: {"host_keys", "ready_timeout_s"},
     tokens.SERVICE_ENGINE_IMAGE: {"architecture"},
     tokens.SERVICE_FRONT_DOOR: {"listen_port"},

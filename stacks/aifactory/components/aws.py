@@ -41,11 +41,11 @@ class AwsGround(pulumi.ComponentResource):
             **self._common,
             alias=aws.key_alias,
             description=f"Disks, buckets and file systems of region {plan.region}",
-            services=["file_system"] if aws.file_systems else [],
+            services=[*(["flow_logs"] if aws.flow_logs else []), *(["file_system"] if aws.file_systems else [])],
             opts=self._child,
         )
-        self.network = self._network()
         self.buckets = {b.name: self._bucket(b.name, b.bucket, b.retention_days) for b in aws.buckets}
+        self.network = self._network()
         self.identity = AwsIdentity(
             naming.IDENTITY,
             **self._common,
@@ -73,6 +73,7 @@ class AwsGround(pulumi.ComponentResource):
             api_from=list(aws.api_from),
             ssh_from=list(aws.ssh_from),
             lustre=bool(aws.file_systems),
+            flow_log_bucket_arn=self.buckets[aws.flow_logs].arn if aws.flow_logs else "",
             opts=self._child,
         )
 
@@ -84,6 +85,7 @@ class AwsGround(pulumi.ComponentResource):
             key_arn=self.key.key_arn,
             retention_days=retention_days,
             location=self.aws.cloud.region,
+            log_delivery=name == self.aws.flow_logs,
             opts=self._child,
         )
 
@@ -176,6 +178,7 @@ class AwsGround(pulumi.ComponentResource):
             targets=hosts.apply(lambda found: [host["id"] for host in found]),
             target_port=plan.target_port,
             internal=plan.internal.value,
+            security_group=self.network.door_group,
             opts=opts,
         )
 

@@ -67,6 +67,7 @@ class AwsNetwork(_Resource):
         api_from: Sequence[str],
         ssh_from: Sequence[str],
         lustre: bool,
+        flow_log_bucket_arn: Input[str],
         opts: ResourceOptions,
     ) -> None:
         super().__init__(
@@ -85,6 +86,7 @@ class AwsNetwork(_Resource):
             api_from=list(api_from),
             ssh_from=list(ssh_from),
             lustre=lustre,
+            flow_log_bucket_arn=flow_log_bucket_arn,
         )
 
 
@@ -134,6 +136,7 @@ class AwsBucket(_Resource):
         key_arn: Input[str],
         retention_days: int | None,
         location: str,
+        log_delivery: bool,
         opts: ResourceOptions,
     ) -> None:
         super().__init__(
@@ -145,6 +148,7 @@ class AwsBucket(_Resource):
             key_arn=key_arn,
             retention_days=retention_days,
             location=location,
+            log_delivery=log_delivery,
         )
 
 
@@ -338,6 +342,7 @@ class AwsDoor(_Resource):
         targets: Input[Sequence[str]],
         target_port: int,
         internal: bool,
+        security_group: Input[str],
         opts: ResourceOptions,
     ) -> None:
         super().__init__(
@@ -352,4 +357,5 @@ class AwsDoor(_Resource):
             targets=targets,
             target_port=target_port,
             internal=internal,
+            security_group=security_group,
         )

@@ -62,6 +62,7 @@ def aws(spec: Region, pools: tuple[PoolPlan, ...], fabric: FabricPlan, door: Fro
         egress=_egress(spec.network.egress),
         gateway_endpoints=("s3",),
         interface_endpoints=tuple(sorted(spec.network.private_endpoints)),
+        flow_logs=spec.network.flow_logs,
         api_from=spec.network.ingress.api,
         ssh_from=cloud.ssh.source,
         key_alias=naming.aws_key_alias(spec.name),

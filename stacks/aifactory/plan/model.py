@@ -324,6 +324,8 @@ class AwsPlan:
     egress: tuple[EgressPlan, ...]
     gateway_endpoints: tuple[str, ...]
     interface_endpoints: tuple[str, ...]
+    flow_logs: str | None
+    """Name of the storage that gets the record of every connection."""
     api_from: tuple[str, ...]
     ssh_from: tuple[str, ...]
     key_alias: str

@@ -23,7 +23,10 @@ CLASSES: Mapping[str, str] = {
     tokens.SERVICE_SERVICE: "aifactory.provider.service.service:Service",
     tokens.SERVICE_FRONT_DOOR: "aifactory.provider.service.front_door:FrontDoor",
     tokens.SERVICE_ACCEPTANCE: "aifactory.provider.service.acceptance:Acceptance",
+    tokens.AWS_NETWORK: "aifactory.provider.aws.network:Network",
     tokens.AWS_KEY: "aifactory.provider.aws.key:Key",
+    tokens.AWS_IDENTITY: "aifactory.provider.aws.identity:Identity",
+    tokens.AWS_BUCKET: "aifactory.provider.aws.bucket:Bucket",
     tokens.AWS_PLACEMENT_GROUP: "aifactory.provider.aws.placement_group:PlacementGroup",
     tokens.AWS_NODE_POOL: "aifactory.provider.aws.node_pool:NodePool",
 }

@@ -62,7 +62,7 @@ MEANINGS: Mapping[str, str] = {
     "SPEC-056": "A power cap is below what the GPU draws anyway.",
     "SPEC-057": "State and secrets stand at URLs that the engine knows.",
     "SPEC-058": "Driver version, kernel modules and package mirrors are ones that the GPUs can use.",
-    "SPEC-059": "A file system takes its files from a bucket of the region.",
+    "SPEC-059": "Files and flow logs go with a bucket of the region.",
     "SPEC-071": "A setting of the fabric is one that its kind has, and RoCE classes can be told apart.",
     "SPEC-072": "Tuning is of something that the nodes have.",
     "SPEC-073": "A price is of a shape that the region has.",

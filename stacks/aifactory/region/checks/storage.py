@@ -9,9 +9,9 @@ from aifactory import catalog
 from aifactory.region.checks.finding import Finding
 from aifactory.region.checks.network import is_address
 from aifactory.region.partial import is_stand_in
-from aifactory.region.positions import dotted
+from aifactory.region.positions import Path, dotted
 from aifactory.region.shape import shown
-from aifactory.region.spec import Region
+from aifactory.region.spec import AwsProvider, Region
 
 KINDS = {
     "local": (),
@@ -60,12 +60,15 @@ def kinds(region: Region) -> Iterator[Finding]:
 def buckets(region: Region) -> Iterator[Finding]:
     """SPEC-059."""
     known = [item.name for item in region.storage if item.kind == "object"]
-    for i, item in enumerate(region.storage):
-        if item.bucket is not None and item.bucket not in known and not any(map(is_stand_in, known)):
+    named: list[tuple[Path, str | None]] = [(("storage", i, "bucket"), s.bucket) for i, s in enumerate(region.storage)]
+    if isinstance(region.provider, AwsProvider):
+        named.append((("network", "flow_logs"), region.network.flow_logs))
+    for path, bucket in named:
+        if bucket is not None and bucket not in known and not any(map(is_stand_in, known)):
             yield Finding(
-                ("storage", i, "bucket"), f"The region has no storage {item.bucket} of kind object.",
-                nearest=catalog.nearest(item.bucket, known), allowed=f"{', '.join(known)}." if known else None,
-                fix=None if known else f"add one: {{name: {item.bucket}, kind: object}}",
+                path, f"The region has no storage {bucket} of kind object.",
+                nearest=catalog.nearest(bucket, known), allowed=f"{', '.join(known)}." if known else None,
+                fix=None if known else f"add one: {{name: {bucket}, kind: object}}",
             )  # fmt: skip
 
 
