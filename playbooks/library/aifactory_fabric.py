@@ -9,6 +9,8 @@ short_description: Kernel modules, EFA installer, RoCE classes and rail settings
 description:
   - Without O(cards) it has the kernel modules of O(kind) loaded and, with O(installer), the EFA stack of that version
     installed from an archive whose SHA-256 is given. Nothing is ever run that was not checked.
+  - With O(dkms) it has those of them that DKMS knows built for the kernel that boots next, headers included; a package
+    builds for the kernel that runs, and for none where there are no headers, without a word.
   - With O(cards) it sets trust, priority flow control, congestion notices, the traffic class and the rails' address
     rules, each only where it differs, and reads each back; what did not take is a failure.
   - RV(files) are all files that keep the node so (limits, modules, names, rails, boot unit), for M(aifactory_files).
@@ -30,6 +32,15 @@ options:
       version: {description: Version wanted., type: str, required: true}
       url: {description: Folder of the archives., type: str, required: true}
       sha256: {description: "SHA-256 of C(aws-efa-installer-<version>.tar.gz), 64 hex digits.", type: str, default: ""}
+  dkms:
+    description: Names under which DKMS may know the stack's modules; what it does not know came built.
+    type: list
+    elements: str
+    default: []
+  image:
+    description: Whether this is an image build, in which nothing is loaded.
+    type: bool
+    default: false
   cards:
     description: Compute cards as M(aifactory_nccl) returns them.
     type: list
@@ -89,6 +100,8 @@ import tempfile
 import urllib.error
 import urllib.request
 
+from ansible.module_utils import aifactory_restart as restart
+from ansible.module_utils import aifactory_vendor as vendor
 from ansible.module_utils.basic import AnsibleModule
 
 MODULES = {
@@ -111,6 +124,7 @@ CAP_SYS_RESOURCE = 24
 TOOL_S = 20
 DOWNLOAD_S = 300
 INSTALLER_S = 1800
+BUILD_S = 3600
 
 ROCE_KEYS = ("dscp", "priority", "cnp_dscp", "traffic_class", "rp_filter", "arp_ignore", "arp_announce")
 RAIL_KEYS = ("arp_announce", "arp_ignore", "rp_filter")
@@ -125,6 +139,8 @@ OPTIONS = {
             "sha256": {"type": "str", "default": ""},
         },
     },
+    "dkms": {"type": "list", "elements": "str", "default": []},
+    "image": {"type": "bool", "default": False},
     "cards": {"type": "list", "elements": "dict"},
     "names": {"type": "dict", "default": {}},
     "roce": {"type": "dict", "default": {}},
@@ -137,8 +153,10 @@ def main():
     node = Node("/", run_tool, module.check_mode)
     result = {"changed": False}
     if asked["cards"] is None:
-        load_modules(node, asked["kind"])
-        if asked["installer"]:
+        build_modules(node, asked["dkms"])
+        if not asked["image"]:
+            load_modules(node, asked["kind"])
+        if asked["installer"] and not asked["image"]:
             install_efa(node, asked["installer"], download)
     else:
         problem = roce_problem(asked["kind"], asked["roce"])
@@ -231,6 +249,62 @@ def last_words(text):
 
 
 # Kernel modules and the EFA installer
+
+
+def build_modules(node, names):
+    """Has what DKMS knows of `names` built for the kernel that boots next."""
+    kernel = boot_kernel(node)
+    lacking = [name for name, state in dkms_states(node, names, kernel).items() if state != "installed"]
+    if not lacking:
+        return
+    node.changes.append(f"{', '.join(lacking)} built for kernel {kernel}")
+    if node.check:
+        return
+    failed = have_headers(node, kernel)
+    if not failed:
+        code, out = node.run(["dkms", "autoinstall", "-k", kernel], BUILD_S)
+        failed = vendor.last_words(out, "") if code else ""
+    left = [name for name, state in dkms_states(node, lacking, kernel).items() if state != "installed"]
+    if left:
+        node.problems.append(
+            f"DKMS {', '.join(left)}: not built for kernel {kernel}, so the distribution's own modules would drive the "
+            f"cards: {failed or 'see /var/lib/dkms and its make.log'}"
+        )
+
+
+def boot_kernel(node):
+    def run(command, timeout_s):
+        return (*node.run(command, timeout_s), "")
+
+    return restart.boot_kernel(run, node.root) or restart.running_kernel(run)
+
+
+def dkms_states(node, names, kernel):
+    """Name → its state for that kernel (installed, built, added, or none), of those that DKMS knows."""
+    code, out = node.run(["dkms", "status"]) if names else (0, "")
+    found = {}
+    for line in out.splitlines() if code == 0 else ():
+        match = re.match(r"([\w-]+)(?:/|, ?)[^,:]+(?:, ?([^,: ]+), ?[^:,]+)?: ?(\w+)", line)
+        if match and match.group(1) in names:
+            state = match.group(3) if match.group(2) == kernel else "none"
+            if found.get(match.group(1)) != "installed":
+                found[match.group(1)] = state
+    return found
+
+
+def have_headers(node, kernel):
+    """Empty, or why the headers of that kernel could not be installed."""
+    if os.path.exists(node.path("lib/modules", kernel, "build")):
+        return ""
+    if shutil.which("apt-get"):
+        tool, package = vendor.APT, f"linux-headers-{kernel}"
+    else:
+        tool, package = vendor.DNF, f"kernel-devel-{kernel}"
+    code, out = node.run([*tool, "install", package], INSTALLER_S)
+    if code and tool is vendor.APT:  # the lists may be older than the kernel
+        node.run([*tool, "update"], INSTALLER_S)
+        code, out = node.run([*tool, "install", package], INSTALLER_S)
+    return f"{package}: {vendor.last_words(out, '')}" if code else ""
 
 
 def load_modules(node, kind):

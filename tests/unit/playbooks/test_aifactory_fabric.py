@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import importlib
 import importlib.util
 import io
 import re
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -30,16 +32,22 @@ CARDS = [
 RAIL = "proc/sys/net/ipv4/conf"
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, paths.PLAYBOOKS / "library" / f"{name}.py")
+def load(name: str, folder: str = "library") -> ModuleType:
+    """A file of playbooks/ under the name that modules import it by on a node."""
+    spec = importlib.util.spec_from_file_location(name, paths.PLAYBOOKS / folder / f"{name.rpartition('.')[2]}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
+    if "." in name:
+        setattr(importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2], module)
     return module
 
 
-module = load("aifactory_fabric")
+load("ansible.module_utils.aifactory_vendor", "module_utils")
+load("ansible.module_utils.aifactory_restart", "module_utils")
+module: Any = load("aifactory_fabric")
 
 
 class Machine:
@@ -216,6 +224,108 @@ def test_values_are_checked_before_anything_is_set(roce: dict[str, int], words: 
     found = module.roce_problem("roce", roce)
     assert words in found if words else found == ""
     assert module.roce_problem("infiniband", {}) == ""
+
+
+# Modules that DKMS builds
+
+RUNNING, BOOTS = "6.12.41-amd64", "6.12.48-amd64"
+OFED = ["mlnx-ofed-kernel", "mlnx-ofa_kernel"]
+
+
+class Builder:
+    """A node with two kernels, apt, and a DKMS that builds where there are headers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.commands = root, []  # type: ignore[var-annotated]
+        self.known = "mlnx-ofed-kernel/25.10.OFED.25.10.1.7.1"
+        self.built = {RUNNING}
+        self.served = True
+        self.lists_are_old = False
+        for kernel in (RUNNING, BOOTS):
+            (root / "lib/modules" / kernel).mkdir(parents=True)
+            (root / "boot").mkdir(exist_ok=True)
+            (root / "boot" / f"vmlinuz-{kernel}").touch()
+
+    def run(self, command: list[str], _timeout_s: int = 0) -> tuple[int, str]:
+        self.commands.append(command)
+        if command[0] == "uname":
+            return 0, f"{RUNNING}\n"
+        if command[0] == "grubby":
+            return 127, ""
+        if command == ["dkms", "status"]:
+            lines = [f"{self.known}, {kernel}, x86_64: installed" for kernel in sorted(self.built)]
+            return 0, "\n".join(
+                [f"nvidia/580.126.20, {BOOTS}, x86_64: installed", *(lines or [f"{self.known}: added"])]
+            )
+        if command[:2] == ["dkms", "autoinstall"]:
+            if (self.root / "lib/modules" / command[3] / "build").exists():
+                self.built.add(command[3])
+            return 0, ""
+        assert command[0] == "apt-get"
+        if command[-1] == "update":
+            self.lists_are_old = False
+        elif not self.served or self.lists_are_old:
+            return 100, f"E: Unable to locate package {command[-1]}"
+        else:
+            (self.root / "lib/modules" / command[-1].removeprefix("linux-headers-") / "build").mkdir()
+        return 0, ""
+
+    def node(self, check: bool = False) -> Any:
+        return module.Node(str(self.root), self.run, check)
+
+    def changed(self) -> list[list[str]]:
+        return [c for c in self.commands if c[0] == "apt-get" or c[:2] == ["dkms", "autoinstall"]]
+
+
+@pytest.fixture
+def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    monkeypatch.setattr(module.shutil, "which", lambda name: f"/usr/bin/{name}" if name == "apt-get" else None)
+    return Builder(tmp_path)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_modules_are_built_for_the_kernel_that_boots_with_its_headers_and_once(builder: Builder, old: bool) -> None:
+    builder.lists_are_old = old
+    node = builder.node()
+    module.build_modules(node, OFED)
+    assert node.problems == []
+    assert node.changes == [f"mlnx-ofed-kernel built for kernel {BOOTS}"]
+    assert builder.built == {RUNNING, BOOTS}
+    assert builder.changed()[0][-2:] == ["install", f"linux-headers-{BOOTS}"]
+    builder.commands.clear()
+    again = builder.node()
+    module.build_modules(again, OFED)
+    assert (again.changes, builder.changed()) == ([], [])
+
+
+def test_modules_in_check_mode_are_told_and_not_built(builder: Builder) -> None:
+    node = builder.node(check=True)
+    module.build_modules(node, OFED)
+    assert (node.changes, builder.changed()) == ([f"mlnx-ofed-kernel built for kernel {BOOTS}"], [])
+
+
+def test_modules_that_cannot_be_built_are_a_problem_with_its_reason(builder: Builder) -> None:
+    builder.served = False
+    node = builder.node()
+    module.build_modules(node, OFED)
+    (problem,) = node.problems
+    assert f"mlnx-ofed-kernel: not built for kernel {BOOTS}" in problem
+    assert f"Unable to locate package linux-headers-{BOOTS}" in problem
+
+
+def test_modules_that_came_built_and_a_node_without_dkms_are_left_alone(builder: Builder) -> None:
+    builder.known = "iser/25.10"
+    node = builder.node()
+    module.build_modules(node, OFED)
+    module.build_modules(node, [])
+    builder.run = lambda command, _timeout_s=0: (127, "`dkms`: no such file")  # type: ignore[method-assign]
+    module.build_modules(builder.node(), OFED)
+    assert (node.changes, node.problems, builder.changed()) == ([], [], [])
+
+
+def test_modules_added_and_built_for_no_kernel_are_lacking(builder: Builder) -> None:
+    builder.built = set()
+    assert module.dkms_states(builder.node(), OFED, BOOTS) == {"mlnx-ofed-kernel": "none"}
 
 
 # Kernel modules
