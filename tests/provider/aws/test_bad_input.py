@@ -277,7 +277,7 @@ def test_page_says_what_the_cases_do(cloud: dict[str, Any], tmp_path: Path) -> N
         "",
         "Written by `UPDATE_GOLDEN=1 pytest tests/provider/aws/test_bad_input.py` from what the run saw. Each mistake",
         "is made in the example region of a cloud and stopped before anything is made: by the file's rules, the plan,",
-        "the law (exit 2) or the preflight (exit 3), all mistakes at once, with line, column and the way out. Terraform:",
+        "the law (exit 2) or the preflight (exit 3), all mistakes at once, with line, column and way out. Terraform:",
         "what `validate` or `plan` of version 1.11.4 stopped, measured 2026-11-23.",
         "",
         "| # | mistake | Terraform | stopped by | what is said |",
