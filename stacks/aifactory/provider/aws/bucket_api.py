@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aifactory.provider.aws import owned, policies, tags
@@ -105,7 +106,7 @@ class BucketApi:
             chosen.append(("retention", self._retention, _retention(wanted.retention_days), self._put_retention))
         found = [None] * len(chosen) if fresh else owned.at_once(*(read for _, read, _, _ in chosen))
         return [
-            Setting(field, is_now, value, lambda put=put, value=value: put(value))
+            Setting(field, is_now, value, partial(put, value))
             for (field, _, value, put), is_now in zip(chosen, found, strict=True)
         ]
 

@@ -74,9 +74,21 @@ class Work(Generic[O]):
         return self.journal.nonce
 
     def client_token(self, part: str) -> str:
-        """For APIs that take one: the same in every repetition of this create, another in the next."""
-        text = "\0".join((self.journal.token, part, self.nonce))
+        """For APIs that take one: the same until `done` says that the part was made, another for the next of its like.
+
+        A cloud remembers tokens of objects that are long gone, and answers with what they were.
+        """
+        text = "\0".join((self.journal.token, part, self.nonce, str(self.journal.data.get(_count(part), 0))))
         return hashlib.sha256(text.encode()).hexdigest()[:48]
+
+    def done(self, part: str) -> None:
+        """The part was made with its client token."""
+        self.journal.data[_count(part)] = self.journal.data.get(_count(part), 0) + 1
+        self.journal.save()
+
+
+def _count(part: str) -> str:
+    return f"made/{part}"
 
 
 class Owned(Resource[I, O]):
