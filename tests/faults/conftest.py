@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     if isinstance(item, pytest.Function):
         ledger.record(item, outcome.get_result())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What only the whole matrix runs is left out of the suite without a word."""
+    out = [item for item in items if any(mark == ledger.whole.mark for mark in item.iter_markers("skipif"))]
+    if out and not os.environ.get(ledger.RESULTS):
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in set(out)]
 
 
 def _built() -> None:

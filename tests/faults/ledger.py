@@ -65,9 +65,7 @@ def record(item: pytest.Function, report: pytest.TestReport) -> None:
     """Writes the row of a test that has ended, where rows are wanted."""
     kind: Fault | None = getattr(item.function, "fault", None)
     path = os.environ.get(RESULTS, "")
-    if kind is None or "/" not in path or report.when != ("call" if report.when == "call" else "setup"):
-        return
-    if report.when == "setup" and report.passed:
+    if kind is None or "/" not in path or report.when == "teardown" or (report.when == "setup" and report.passed):
         return
     notes = item.funcargs.get("notes")
     seen = "; ".join(notes.said) if isinstance(notes, Notes) else ""
@@ -83,3 +81,7 @@ def record(item: pytest.Function, report: pytest.TestReport) -> None:
 
 def read(path: Path) -> list[Row]:
     return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    path.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")

@@ -19,8 +19,8 @@ class Any_(pulumi.CustomResource):
 
 
 def value(given):
-    if isinstance(given, dict) and set(given) == {"secret"}:
-        return pulumi.Output.secret(given["secret"])
+    if isinstance(given, dict) and set(given) == {"secret_from"}:
+        return pulumi.Output.secret(os.environ[given["secret_from"]])
     if isinstance(given, dict) and {"from", "output"} <= set(given):
         key, found = given.get("key", ""), pulumi.get(made[given["from"]], given["output"])
         return found.apply(lambda it: pick(it, key)) if key else found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -59,6 +60,11 @@ class Answer:
     @property
     def writes(self) -> int:
         return sum(count for op, count in self.changes.items() if op not in ("same", "read"))
+
+    @property
+    def brief(self) -> str:
+        """A line of the text, without the folders of this run."""
+        return re.sub(r"/\S*/(?=\S)", "…/", " ".join(self.text.split()))[:160]
 
     def ok(self) -> Answer:
         assert self.exit == 0, self.text

@@ -35,7 +35,7 @@ def chain_of(emulator: Emulator, nodes: int = 3) -> Chain:
     return Chain(region.resources(emulator, nodes, file_system=True, door=True))
 
 
-@pytest.mark.parametrize("kind", ["drop-after", "drop-before"])
+@pytest.mark.parametrize("kind", ["drop-after", pytest.param("drop-before", marks=of_whole_matrix)])
 @fault(
     5, "every kind of create loses its first answer, or its first request", "one of each, no hand work", on=ONE_PROCESS
 )
