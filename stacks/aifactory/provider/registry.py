@@ -27,8 +27,11 @@ CLASSES: Mapping[str, str] = {
     tokens.AWS_KEY: "aifactory.provider.aws.key:Key",
     tokens.AWS_IDENTITY: "aifactory.provider.aws.identity:Identity",
     tokens.AWS_BUCKET: "aifactory.provider.aws.bucket:Bucket",
+    tokens.AWS_FILE_SYSTEM: "aifactory.provider.aws.file_system:FileSystem",
     tokens.AWS_PLACEMENT_GROUP: "aifactory.provider.aws.placement_group:PlacementGroup",
+    tokens.AWS_LAUNCH_TEMPLATE: "aifactory.provider.aws.launch_template:LaunchTemplate",
     tokens.AWS_NODE_POOL: "aifactory.provider.aws.node_pool:NodePool",
+    tokens.AWS_DOOR: "aifactory.provider.aws.door:Door",
 }
 """Type token → `module:Class`."""
 
