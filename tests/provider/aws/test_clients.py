@@ -18,6 +18,7 @@ from aifactory.provider.aws.cloud import CloudInput
 from aifactory.provider.aws.sessions import TOKEN_FILE, Bare
 from aifactory.provider.resource import Refused
 from botocore.awsrequest import AWSResponse
+from botocore.loaders import Loader
 from botocore.session import Session
 
 from tests.provider.aws.loopback import ACCOUNT, KEYS, SERVICES, Answer, Loopback, serving
@@ -226,9 +227,12 @@ def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trap: Loopback) -> 
         "[profile metadata]\nrole_arn=arn:aws-eusc:iam::123456789012:role/x\ncredential_source=Ec2InstanceMetadata\n"
         "[profile second]\nrole_arn=arn:aws-eusc:iam::123456789012:role/x\nsource_profile=sovereign\nmfa_serial=m\n"
     )
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text("[default\nno configuration at all")
     models = tmp_path / "models" / "ec2" / "2016-11-15"
     models.mkdir(parents=True)
     (models / "endpoint-rule-set-1.json").write_text("{}")
+    monkeypatch.setattr(Loader, "CUSTOMER_DATA_PATH", str(tmp_path / "models"))
     listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     listener.bind(("127.0.0.1", 0))
     listener.setblocking(False)
@@ -294,7 +298,8 @@ def test_call_in_flight_ends_within_half_a_minute(server: Loopback) -> None:
 
 def test_plain_session_would_obey_the_environment(ambient: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above prove something: the same variables send a plain client into the trap."""
-    monkeypatch.delenv("AWS_DATA_PATH")  # with it, a plain session does not even come so far
+    monkeypatch.delenv("AWS_DATA_PATH")  # with these models, a plain session does not even come so far
+    monkeypatch.setattr(Loader, "CUSTOMER_DATA_PATH", "/nowhere")
     client = Session(profile="sovereign").create_client("ec2", region_name="eusc-de-east-1", verify=False)
     client.describe_vpcs()
     assert ambient.connections > 0

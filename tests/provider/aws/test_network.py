@@ -4,12 +4,14 @@ emulator."""
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aifactory.provider.aws import network_rules, tags
+from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.network_rules import Rule
 from aifactory.provider.resource import UNKNOWN, Refused
 
@@ -77,6 +79,30 @@ def test_unchanged_closed_network_costs_fewer(backend: NetworkBackend, engine: E
     assert set(backend.parts()) == {"vpc", "subnet/nodes-a", "table/private", "group/nodes", "group/door"}
     assert made.outputs.nat_address == ""
     assert sum(unchanged_calls(engine, backend, values).values()) == 6
+
+
+def test_parts_that_need_not_wait_for_each_other_are_made_at_the_same_time(
+    backend: NetworkBackend, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eleven creates need the VPC and nothing else."""
+    once, mutex = Api._once, threading.Lock()
+    running, most = 0, 0
+
+    def counted(self: Api, service: str, action: str, params: Any) -> Any:
+        nonlocal running, most
+        with mutex:
+            running += action.startswith("Create")
+            most = max(most, running)
+        try:
+            return once(self, service, action, params)
+        finally:
+            with mutex:
+                running -= action.startswith("Create")
+
+    monkeypatch.setattr(Api, "_once", counted)
+    backend.emulator.latency(100)
+    engine.up(backend.values())
+    assert most >= 8
 
 
 def test_outputs_are_what_stands_there(backend: NetworkBackend, engine: Engine) -> None:

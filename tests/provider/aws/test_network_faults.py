@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from aifactory.provider.aws import api, network_removal, network_world
+from aifactory.provider.aws.cloud import CloudInput
 from aifactory.provider.resource import HalfMade, Refused
 
 from tests.emulator import Emulator, emulator, emulator_process
 from tests.provider.aws.network_ground import EMPTY, NetworkBackend, paths
 from tests.provider.contract import Killed
-from tests.provider.harness import Engine
+from tests.provider.harness import Engine, context
 
 __all__ = ["emulator", "emulator_process"]
 
@@ -121,8 +122,15 @@ def test_twin_of_a_lost_answer_that_was_seen_too_late_is_removed(
     assert backend.emulator.inventory() == EMPTY
 
 
+@pytest.fixture
+def known(backend: NetworkBackend) -> None:
+    """Whose account it is has been asked, so that the calls of a run are the same each time."""
+    api.Api(context(), CloudInput(**backend.emulator.cloud())).call("ec2", "DescribeVpcs")
+
+
 class AtCall(threading.Event):
-    """A cancel event that ends the verb before its nth call: by Cancelled, or dead."""
+    """A cancel event that ends the verb before its nth call: by Cancelled, or dead. Nine reads and CreateVpc are the
+    first ten."""
 
     def __init__(self, number: int, *, kill: bool) -> None:
         super().__init__()
@@ -138,6 +146,7 @@ class AtCall(threading.Event):
         return True
 
 
+@pytest.mark.usefixtures("known")
 @pytest.mark.parametrize("number", [11, 13, 17, 23, 29, 36, 44])
 def test_run_that_is_killed_before_any_call_is_gone_on_with(
     backend: NetworkBackend, engine: Engine, small: dict[str, Any], number: int
@@ -154,7 +163,8 @@ def test_run_that_is_killed_before_any_call_is_gone_on_with(
     assert backend.emulator.inventory() == EMPTY
 
 
-@pytest.mark.parametrize("number", [13, 23, 36])
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("number", [11, 23, 36])
 def test_run_that_is_cancelled_before_any_call_can_be_destroyed(
     backend: NetworkBackend, engine: Engine, small: dict[str, Any], number: int
 ) -> None:

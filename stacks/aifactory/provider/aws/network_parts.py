@@ -184,7 +184,7 @@ class Parts:
         if S3 in news.gateway_endpoints and self.s3_list is None:
             self.s3_list = endpoints_api.prefix_list(self.api, cloud.region, S3)
         wanted = (*news.gateway_endpoints, *news.interface_endpoints)
-        if any(one(self.world.endpoints, endpoint_part(name)) is None for name in wanted) or self._subnets_differ():
+        if any(self._known("endpoints", endpoint_part(name)) is None for name in wanted) or self._subnets_differ():
             self._offers = endpoints_api.offers(self.api)
 
     def _subnets_differ(self) -> bool:
@@ -257,8 +257,9 @@ class Parts:
         )  # fmt: skip
         if token:
             self._spent(part)
-        if self.vpc_id:
-            self.work.exists(self.outputs())
+        with self._mutex:  # of two threads, the later one knows more
+            if self.vpc_id:
+                self.work.exists(self.outputs())
         return self.ids[part]
 
     def _client_token(self, part: str, params: Mapping[str, Any]) -> str:
