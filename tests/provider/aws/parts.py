@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from aifactory.provider.resource import Resource
 from botocore.exceptions import ClientError
 
 from tests.emulator import Emulator
-from tests.provider.contract import Backend
+from tests.provider.contract import Backend, Killed
 from tests.provider.harness import DEPLOYMENT, Engine, urn
 
 REGION = "t-eu"
@@ -78,3 +79,50 @@ def there(call: Callable[[], Any]) -> Any:
 def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks for what a lost create may have made come at once: the emulator sees its own writes."""
     monkeypatch.setattr(api, "LOOKS_S", dict.fromkeys(("lost", "transient", "exists"), (0.0,)), raising=False)
+
+
+def kill_after_write(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The process dies when the cloud has done what the `number`th call that writes asked for, and before anything
+    else: no answer is heard, no journal written, no further call made."""
+    real, left, mutex = api.Api._once, [number], threading.Lock()
+
+    def once(asked: api.Api, service: str, action: str, params: Any) -> dict[str, Any]:
+        if left[0] <= 0:
+            raise Killed
+        answer = real(asked, service, action, params)
+        if not action.startswith(("Describe", "Get", "Head", "List")):
+            with mutex:
+                left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+        return answer
+
+    monkeypatch.setattr(api.Api, "_once", once)
+
+
+def kill_at_every_write(backend: CloudBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A create is killed after its first write, another after its second, and so on; each is gone on with by the next
+    up and destroyed. Returns how many there were."""
+    values = backend.values()
+    wanted: set[str] | None = None
+    for number in range(1, 20):
+        with monkeypatch.context() as dying:
+            kill_after_write(dying, number)
+            try:
+                engine.up(values)
+                killed = False
+            except Killed:
+                killed = True
+        first = backend.parts()
+        engine.up(values)
+        after = backend.parts()
+        assert first.items() <= after.items(), f"made twice after write {number}"
+        assert engine.unchanged_calls(values)
+        assert wanted in (None, set(after)), f"after write {number}"
+        wanted = set(after)
+        engine.destroy()
+        assert backend.parts() == {}, f"left over after write {number}"
+        engine.forget()
+        if not killed:
+            return number - 1
+    raise AssertionError("too many writes")

@@ -12,7 +12,16 @@ from aifactory.provider.aws.bucket import Bucket
 from aifactory.provider.resource import HalfMade, Refused
 
 from tests.emulator import ACCOUNT, Emulator
-from tests.provider.aws.parts import HOLDER, STRANGER, CloudBackend, CloudEngine, earlier, hasten, there
+from tests.provider.aws.parts import (
+    HOLDER,
+    STRANGER,
+    CloudBackend,
+    CloudEngine,
+    earlier,
+    hasten,
+    kill_at_every_write,
+    there,
+)
 from tests.provider.contract import Contract
 from tests.provider.harness import CheckFailed
 
@@ -317,3 +326,10 @@ def test_check_names_what_is_wrong(
     with pytest.raises(CheckFailed, match=said):
         engine.up({**backend.values(), **change})
     assert backend.emulator.requests() == {}
+
+
+def test_create_that_is_killed_after_any_of_its_writes_is_gone_on_with(
+    backend: BucketBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six of the seven: moto gives a bucket made again the tags of the one before, and they need not be put."""
+    assert kill_at_every_write(backend, engine, monkeypatch) == 6

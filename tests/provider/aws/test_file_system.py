@@ -16,7 +16,7 @@ from aifactory.provider.aws.file_system import FileSystem
 from aifactory.provider.resource import HalfMade, Refused
 
 from tests.emulator import ACCOUNT, Emulator
-from tests.provider.aws.parts import STRANGER, CloudBackend, CloudEngine, earlier, hasten
+from tests.provider.aws.parts import STRANGER, CloudBackend, CloudEngine, earlier, hasten, kill_at_every_write
 from tests.provider.contract import Contract
 from tests.provider.harness import CheckFailed
 
@@ -391,3 +391,9 @@ def test_capacity_cannot_shrink(backend: FileSystemBackend, engine: CloudEngine)
     engine.up({**backend.values(), "capacity_gib": 2400})
     with pytest.raises(CheckFailed, match="1200 is less than the 2400 GiB that there are; it cannot shrink"):
         engine.up(backend.values())
+
+
+def test_create_that_is_killed_after_any_of_its_writes_is_gone_on_with(
+    backend: FileSystemBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kill_at_every_write(backend, engine, monkeypatch) == 2

@@ -11,7 +11,7 @@ from aifactory.provider.aws.identity import Identity
 from aifactory.provider.resource import HalfMade, Refused
 
 from tests.emulator import ACCOUNT, Emulator
-from tests.provider.aws.parts import HOLDER, STRANGER, CloudBackend, CloudEngine, earlier, hasten
+from tests.provider.aws.parts import HOLDER, STRANGER, CloudBackend, CloudEngine, earlier, hasten, kill_at_every_write
 from tests.provider.contract import Contract
 from tests.provider.harness import CheckFailed
 
@@ -248,3 +248,9 @@ def test_check_names_a_name_that_is_too_long(backend: IdentityBackend, engine: C
     with pytest.raises(CheckFailed, match=r"name: .* is not allowed; allowed: 1 to 64 letters"):
         engine.up({**backend.values(), "name": "a" * 80})
     assert backend.emulator.requests() == {}
+
+
+def test_create_that_is_killed_after_any_of_its_writes_is_gone_on_with(
+    backend: IdentityBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kill_at_every_write(backend, engine, monkeypatch) == 4

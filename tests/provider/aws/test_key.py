@@ -13,7 +13,7 @@ from aifactory.provider.aws.key import Key
 from aifactory.provider.resource import HalfMade, Refused
 
 from tests.emulator import ACCOUNT, Emulator
-from tests.provider.aws.parts import HOLDER, STRANGER, CloudBackend, CloudEngine, earlier, hasten
+from tests.provider.aws.parts import HOLDER, STRANGER, CloudBackend, CloudEngine, earlier, hasten, kill_at_every_write
 from tests.provider.contract import Contract
 from tests.provider.harness import CheckFailed
 
@@ -297,3 +297,9 @@ def test_change_that_would_lose_what_is_encrypted_is_refused(
     engine.up(backend.values())
     with pytest.raises(CheckFailed, match="what is encrypted with this one would be lost"):
         engine.up({**backend.values(), **change})
+
+
+def test_create_that_is_killed_after_any_of_its_writes_is_gone_on_with(
+    backend: KeyBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kill_at_every_write(backend, engine, monkeypatch) == 3

@@ -11,7 +11,7 @@ from aifactory.provider.aws.placement_group import PlacementGroup
 from aifactory.provider.resource import Refused
 
 from tests.emulator import Emulator
-from tests.provider.aws.parts import HOLDER, STRANGER, CloudBackend, CloudEngine, earlier, hasten
+from tests.provider.aws.parts import HOLDER, STRANGER, CloudBackend, CloudEngine, earlier, hasten, kill_at_every_write
 from tests.provider.contract import Contract
 from tests.provider.harness import CheckFailed
 
@@ -175,3 +175,9 @@ def test_diff_that_cannot_reach_the_cloud_is_refused(backend: GroupBackend, engi
     backend.emulator.deny(DescribePlacementGroups="ec2:DescribePlacementGroups")
     with pytest.raises(Refused, match="DescribePlacementGroups: UnauthorizedOperation"):
         engine.preview(backend.values())
+
+
+def test_create_that_is_killed_after_any_of_its_writes_is_gone_on_with(
+    backend: GroupBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kill_at_every_write(backend, engine, monkeypatch) == 1
