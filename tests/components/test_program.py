@@ -42,6 +42,28 @@ services:
   - {name: chat, model: golden-tiny, pool: serve, replicas: 2}
 """
 
+CLOUD = """
+version: 1
+name: t-program
+jurisdiction: {country: DE}
+provider:
+  kind: aws
+  partition: aws-eusc
+  region: eusc-de-east-1
+  account: "123456789012"
+  zones: [eusc-de-east-1a]
+  credentials: {env_prefix: NOBODY_HAS_SET_}
+  ssh: {source: [10.30.0.0/24]}
+network: {flow_logs: artifacts}
+pools:
+  - {name: serve, shape: c7i.large, nodes: 2, image: ami-0123456789abcdef0, placement: cluster}
+storage:
+  - {name: scratch, kind: lustre, capacity_gib: 1200, bucket: artifacts}
+  - {name: artifacts, kind: object}
+services:
+  - {name: chat, model: golden-tiny, pool: serve, replicas: 2}
+"""
+
 
 @dataclass(frozen=True)
 class Project:
@@ -117,6 +139,19 @@ def test_preview_local_region_shows_every_resource(project: Project) -> None:
     static = {tokens.STATIC_NODE_POOL}
     cloud = {value for name, value in vars(tokens).items() if name.startswith(("AWS_", "COMPONENT_AWS"))}
     every = {value for name, value in vars(tokens).items() if name.isupper()} - static - cloud
+    assert {t: n for t, n in steps.items() if t.startswith("aifactory:")} == {t: 2 if t in twice else 1 for t in every}
+
+
+def test_preview_cloud_region_shows_every_resource_and_asks_nobody(project: Project) -> None:
+    """Before the first `up` there is nothing to ask about: the keys that the file names need not be there yet."""
+    project.write(CLOUD)
+    code, events = project.preview()
+    assert (code, messages(events, "error")) == (0, [])
+    steps = Counter(e["resourcePreEvent"]["metadata"]["type"] for e in events if "resourcePreEvent" in e)
+    pooled = (tokens.AWS_NODE_POOL, tokens.AWS_LAUNCH_TEMPLATE, tokens.HOST_CONFIGURATION, tokens.COMPONENT_POOL)
+    twice = {*pooled, tokens.HOST_KEYS}
+    elsewhere = {v for name, v in vars(tokens).items() if name.startswith(("LOCAL_", "STATIC_"))}
+    every = {value for name, value in vars(tokens).items() if name.isupper()} - elsewhere
     assert {t: n for t, n in steps.items() if t.startswith("aifactory:")} == {t: 2 if t in twice else 1 for t in every}
 
 
