@@ -194,7 +194,7 @@ def _pool(spec: Region, cloud: AwsProvider, plan: PoolPlan, fabric: FabricPlan) 
     asked = next((p for p in spec.pools if plan.purpose == "serve" and p.name == plan.name), None)
     zone = plan.nodes[0].zone or ""
     cards = _efa_cards(plan, fabric)
-    placement = _placement(plan, asked, cards.value)
+    placement = _placement(asked, cards.value)
     grouped = placement.value != "none"
     capacity = asked.capacity if asked else Capacity()
     return AwsPoolPlan(
@@ -215,12 +215,15 @@ def _pool(spec: Region, cloud: AwsProvider, plan: PoolPlan, fabric: FabricPlan) 
     )
 
 
-def _placement(plan: PoolPlan, asked: Pool | None, efa_cards: int) -> Derived[str]:
-    """Nodes that talk over EFA stand close together unless the file says otherwise."""
+def _placement(asked: Pool | None, efa_cards: int) -> Derived[str]:
+    """Nodes that talk over EFA stand close together unless the file says otherwise.
+
+    However many they are: a node cannot join a group later, so a pool of one that grows would be rebuilt.
+    """
     if asked is not None and asked.placement is not None:
         return Derived(asked.placement, "as asked")
-    if efa_cards and len(plan.nodes) > 1:
-        return Derived("cluster", f"{len(plan.nodes):,} nodes share an EFA fabric")
+    if efa_cards:
+        return Derived("cluster", "nodes share an EFA fabric")
     return Derived("none", "no fabric between nodes")
 
 

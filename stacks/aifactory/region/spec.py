@@ -185,7 +185,7 @@ class Pool(Section):
     hosts: tuple[Host, ...] = field((), change="add_or_drain", doc="static only: the hosts themselves.")
     zone: str | None = field(None, change="replaces_nodes", doc="Availability zone.")
     placement: Literal["cluster", "spread", "none"] | None = field(
-        None, change="replaces_nodes", doc="Placement group; none given = cluster where several nodes have EFA."
+        None, change="replaces_nodes", doc="Placement group; none given = cluster where nodes have EFA."
     )
     capacity: Capacity = field(Capacity(), change="in_place", doc="How capacity is bought.")
     image: str | None = field(None, change="rolling", doc="Image id or catalogue image name.")

@@ -121,6 +121,14 @@ def test_pool_facts_are_those_of_the_file() -> None:
     assert (made.root_volume_gib, made.data_volume_gib, made.instance_type) == (200, 500, "p6-b200.48xlarge")
 
 
+@pytest.mark.parametrize("nodes", [1, 16])
+def test_placement_default_does_not_change_when_a_pool_grows(nodes: int) -> None:
+    (made,) = planned(spec(pools=[{**POOL, "nodes": nodes}])).pools
+    assert (made.placement.value, made.placement_group) == ("cluster", "lab-train")
+    (plain,) = planned(spec(pools=[{**POOL, "nodes": nodes, "placement": "none"}])).pools
+    assert (plain.placement.value, plain.placement_group) == ("none", None)
+
+
 def test_efa_cards_none_where_the_fabric_is_another() -> None:
     (made,) = planned(spec(fabric={"kind": "tcp"})).pools
     assert (made.efa_cards.value, made.efa_cards.reason) == (0, "the fabric is tcp")
