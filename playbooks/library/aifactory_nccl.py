@@ -313,7 +313,7 @@ def not_compute(asked, card):
     if card["bridge"]:
         return "bridge to the NVLink switches"
     if card["hca"] in asked["exclude_hcas"]:
-        return "excluded by fabric.nccl.exclude_hcas"
+        return "excluded by fabric.exclude_hcas"
     if card["virtual_function"]:
         return "virtual function"
     if asked["fabric"] == "efa":
@@ -375,7 +375,7 @@ def pick(asked, rest, fit, near, told):
     beside = [card["hca"] for card in rest if card not in fit and near[card["hca"]] == 2]
     if strangers and beside:
         found = f"no GPU beside {join(strangers)}, but beside {join(beside)}, which is not up at its rate"
-        fix = f"mend {join(beside)}, or name what is no compute card in fabric.nccl.exclude_hcas"
+        fix = f"mend {join(beside)}, or name what is no compute card in fabric.exclude_hcas"
         problems.append(problem("HCA-AMBIGUOUS", "cards", found, "the cards beside the GPUs", fix))
     return fit
 
@@ -389,7 +389,7 @@ def pick_without_promise(fit, near, told):
     rates = {card["rate_gbit_s"] for card in fit}
     if len(rates) > 1:
         found = join(f"{card['hca']} {card['rate_gbit_s']:g} Gbit/s" for card in fit)
-        fix = "name those that are no compute cards in fabric.nccl.exclude_hcas"
+        fix = "name those that are no compute cards in fabric.exclude_hcas"
         problems.append(problem("HCA-AMBIGUOUS", "cards", found, "cards of one rate", fix))
     if not fit:
         problems.append(problem("NIC-COUNT", "cards", "none up", "at least one", "look at cables and drivers"))
@@ -418,7 +418,7 @@ def too_few(asked, rest, fit, near):
 def ambiguous(asked, fit, near):
     words = {2: "beside a GPU", 1: "on a GPU's root complex", 0: "no GPU beside it", None: "place unknown"}
     found = f"{len(fit)}: " + join(f"{card['hca']} ({words[near[card['hca']]]})" for card in fit)
-    fix = "name those that are no compute cards in fabric.nccl.exclude_hcas"
+    fix = "name those that are no compute cards in fabric.exclude_hcas"
     return problem("HCA-AMBIGUOUS", "cards", found, str(asked["count"]), fix)
 
 

@@ -108,7 +108,8 @@ class Repository:
             found.append(
                 f"repository {self.name} ({self.url}): no full fingerprint of its signing key is known for "
                 f"{self.distro.folder} ({self.fingerprint or 'none'}), so nothing from it is trusted: "
-                "give the 40 hex digits that the vendor publishes"
+                "take the vendor's key file, read it with gpg --show-keys, compare it with what the vendor publishes, "
+                f"and write the 40 hex digits into the region file as software.repositories.{self.name}.fingerprint"
             )
         return found
 
@@ -192,17 +193,17 @@ class Repository:
     def lists(self, root="/"):
         """Files of package lists that were read before."""
         if self.distro.family != "apt":
-            return [self.source] if os.path.exists(root + self.source) else []
+            return [self.source] if os.path.exists((root or "/") + self.source) else []
         name = re.sub("^[a-z]+:/+", "", self.url).replace("_", "%5f").replace("/", "_")
         if self.suites.strip("/"):
             name += "dists_"
-        return glob.glob(os.path.join(root, "var/lib/apt/lists", glob.escape(name) + "*"))
+        return glob.glob(os.path.join(root or "/", "var/lib/apt/lists", glob.escape(name) + "*"))
 
     def others(self, root="/"):
         """Apt refuses all its sources when two of them name one repository with different keys."""
         if self.distro.family != "apt":
             return []
-        found, folder = [], os.path.join(root, "etc/apt")
+        found, folder = [], os.path.join(root or "/", "etc/apt")
         names = re.compile(re.escape(self.url.rstrip("/")) + r"/?(\s|$)")
         for path in [os.path.join(folder, "sources.list"), *sorted(glob.glob(folder + "/sources.list.d/*"))]:
             lines = (read(path) or b"").decode(errors="replace").splitlines()

@@ -102,6 +102,18 @@ class Site:
         return Node(FleetHost(**{**values, **changes}), self.engine, full)  # type: ignore[arg-type]
 
 
+def _network(engine: driver.ContainerEngine, name: str) -> str:
+    """Makes it in a range that no other run has taken; the range's first three numbers."""
+    for _ in range(20):
+        prefix = f"10.203.{secrets.randbelow(250)}"
+        try:
+            engine.create_network(name, f"{prefix}.0/24", f"{prefix}.1", {LABEL: name})
+        except engine_errors.SubnetInUse:
+            continue
+        return prefix
+    pytest.fail("no free range below 10.203.0.0/16")
+
+
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
     """A network of its own; everything with the session's label is removed at the end."""
@@ -111,9 +123,8 @@ def site() -> Iterator[Site]:
         pytest.skip(f"no container engine: {error}")
     private, public = key_pair()
     name = f"t-roles-{secrets.token_hex(3)}"
-    prefix = f"10.203.{secrets.randbelow(250)}"
     with node_image(engine) as image:
-        engine.create_network(name, f"{prefix}.0/24", f"{prefix}.1", {LABEL: name})
+        prefix = _network(engine, name)
         try:
             yield Site(engine, image, name, prefix, private, public)
         finally:

@@ -65,7 +65,8 @@ def _found(plan: RegionPlan) -> Iterator[Problem]:
                 "UP-002",
                 f"Nobody has said which key signs the packages of {name}, which pool {pool.name} needs.",
                 path=f"pools[{index}].shape",
-                fix=f"software.repositories.{name}: {{url: …, fingerprint: the key's 40 hex digits, from the vendor}}",
+                fix=f"software.repositories.{name}.fingerprint: the key's 40 hex digits; read them with "
+                "gpg --show-keys FILE and compare them with what the vendor publishes",
             )
     for index, pool in enumerate(plan.pools):
         if pool.gpu_kind and catalog.gpus()[pool.gpu_kind].vendor == "amd" and plan.rocm_version is None:

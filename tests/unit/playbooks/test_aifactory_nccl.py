@@ -239,7 +239,7 @@ def test_cards_that_cannot_be_told_apart_are_refused_with_the_list_and_the_exclu
     assert all(f"{hca} (place unknown)" in said for hca in [*compute("h200"), "mlx5_1"])
     mended = module.compose(asked("h200", exclude_hcas=["mlx5_1"]), hcas, gpus, devices)
     assert mended["problems"] == []
-    assert mended["left_out"]["mlx5_1"] == "excluded by fabric.nccl.exclude_hcas"
+    assert mended["left_out"]["mlx5_1"] == "excluded by fabric.exclude_hcas"
 
 
 def test_virtual_functions_and_bridges_are_left_out() -> None:

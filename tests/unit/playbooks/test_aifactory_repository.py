@@ -267,6 +267,19 @@ def test_foreign_source_of_the_same_repository_is_named(keys: dict[str, tuple[st
     assert repository("http://x", keys["vendor"][0]).others(str(root)) == []
 
 
+def test_the_node_itself_is_the_root_whatever_folder_a_module_runs_in(
+    keys: dict[str, tuple[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = repository("http://x", keys["vendor"][0])
+    (tmp_path / "etc/apt").mkdir(parents=True)
+    (tmp_path / "etc/apt/sources.list").write_text(f"deb {made.url} ./\n")
+    (tmp_path / "var/lib/apt/lists").mkdir(parents=True)
+    (tmp_path / "var/lib/apt/lists/x_debian13_x86%5f64_Packages").touch()
+    monkeypatch.chdir(tmp_path)
+    assert made.others("") == []
+    assert made.lists("") == []
+
+
 def test_packages_that_must_not_come_from_it_get_a_negative_priority(
     site: tuple[str, Path], keys: dict[str, tuple[str, bytes]], root: Path
 ) -> None:
