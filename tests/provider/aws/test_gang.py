@@ -67,6 +67,12 @@ def test_placed_known_goes_before_tags_and_the_oldest_before_the_younger() -> No
     assert [one.id for one in surplus] == ["i-b"]
 
 
+def test_placed_where_state_or_journal_had_it_whatever_its_tags_say() -> None:
+    nodes, surplus = placed([node("i-a", 0), node("i-b", None, batch="")], {"i-a": 3, "i-b": 0}, 8)
+    assert {at: one.id for at, one in nodes.items()} == {0: "i-b", 3: "i-a"}
+    assert surplus == []
+
+
 def test_placed_beyond_the_end_or_without_a_place_is_surplus() -> None:
     found = [node("i-a", 7), node("i-b", None), node("i-c", 0, batch="c", state="shutting-down")]
     nodes, surplus = placed(found, {}, 7)

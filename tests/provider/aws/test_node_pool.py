@@ -190,6 +190,7 @@ def test_login_with_the_consoles_key_decides_whether_a_node_is_ready(
     values = ground.values(1, host_keys="console", ssh_private_key=ssh_key_pair()[0])
     ground.engine().up(values)
     assert keys == [HOST_KEY, HOST_KEY]
+    assert ground.emulator.requests()["GetConsoleOutput"] == 1, "a key that is known is not asked for again"
 
 
 def test_node_with_another_host_key_than_its_console_is_named(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,8 +245,17 @@ def test_stopped_node_is_started_and_keeps_its_id(ground: Ground) -> None:
     assert diff.output_updates == ("hosts[1]",)
     again = engine.up(ground.values(2))
     assert [host.id for host in again.outputs.hosts] == [host.id for host in made.outputs.hosts]
-    assert again.outputs.hosts[1].created_at == made.outputs.hosts[1].created_at
     assert {one["State"]["Name"] for one in ground.instances()} == {"running"}
+
+
+def test_node_keeps_the_time_it_was_made_at_whatever_ec2_calls_its_launch(ground: Ground) -> None:
+    """EC2's launch time changes with every start."""
+    engine = ground.engine()
+    state = engine.up(ground.values(1))
+    (host,) = state.outputs.hosts
+    early = replace(host, created_at="2026-01-01T00:00:00+00:00")
+    engine.state = replace(state, outputs=replace(state.outputs, hosts=(early,)))
+    assert engine.up(ground.values(1, ready_timeout_s=901)).outputs.hosts == (early,)
 
 
 def test_growing_adds_at_the_end_and_asks_for_nothing_else(ground: Ground) -> None:
@@ -485,6 +495,17 @@ def test_delete_after_a_lost_answer_finds_what_was_made(ground: Ground, monkeypa
     assert engine.state is not None
     engine.destroy()
     assert ground.instances() == []
+
+
+def test_delete_waits_to_see_what_a_lost_answer_has_made(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_pool, "Api", functools.partial(api.Api, patience_s=-1.0))
+    ground.emulator.invisible("DescribeInstances", reads=0, seconds=3)
+    ground.emulator.fault("RunInstances", "drop-after")
+    engine = ground.engine()
+    with pytest.raises(HalfMade):
+        engine.up(ground.values(2))
+    engine.destroy()
+    assert "ec2:instance" not in ground.emulator.inventory()
 
 
 def test_refresh_of_a_half_made_pool_stays_half_made(ground: Ground) -> None:
