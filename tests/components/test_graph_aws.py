@@ -32,7 +32,7 @@ NETWORK = {"egress": ["192.0.2.10:443"], "ingress": {"api": ["0.0.0.0/0"]}, "pri
 
 def cloud(**sections: Any) -> graph.Graph:
     given = {"pools": [POOL, SERVE], "services": [CHAT], "storage": STORAGE, "network": NETWORK, **sections}
-    return registered(build.plan(spec(provider={"ssh": SSH}, **given)))
+    return registered(build.plan(spec(provider={"ssh": SSH, "key_custody": "customer"}, **given)))
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,8 @@ def test_graph_template_and_nodes_are_the_plans(region: graph.Graph) -> None:
 
 
 def test_graph_storage_takes_the_key_and_the_bucket(region: graph.Graph) -> None:
+    key = only(region, tokens.AWS_KEY).inputs
+    assert (key["alias"], key["custody"], key["services"]) == ("alias/aifactory-lab", "customer", ["file_system"])
     bucket = only(region, tokens.AWS_BUCKET).inputs
     assert (bucket["bucket"], bucket["key_arn"], bucket["retention_days"]) == (
         "lab-artifacts-123456789012", "KEY-ARN", 30,

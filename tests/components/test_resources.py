@@ -19,7 +19,7 @@ ACCESS = {"ssh_private_key", "ssh_private_key_path", "bastion", "bastion_host_ke
 DEFAULTED = {
     tokens.HOST_KEYS: {"generation"},
     tokens.LOCAL_NODE_POOL: {"ready_timeout_s"},
-    tokens.AWS_KEY: {"deletion_window_days", "custody"},
+    tokens.AWS_KEY: {"deletion_window_days"},
     tokens.AWS_NETWORK: {"egress_ports"},
     tokens.AWS_NODE_POOL: {"host_keys", "ready_timeout_s"},
     tokens.SERVICE_ENGINE_IMAGE: {"architecture"},

@@ -40,6 +40,7 @@ class AwsGround(pulumi.ComponentResource):
             naming.KEY,
             **self._common,
             alias=aws.key_alias,
+            custody=aws.key_custody,
             description=f"Disks, buckets and file systems of region {plan.region}",
             services=[*(["flow_logs"] if aws.flow_logs else []), *(["file_system"] if aws.file_systems else [])],
             opts=self._child,

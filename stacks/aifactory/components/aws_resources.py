@@ -25,6 +25,7 @@ class AwsKey(_Resource):
         region: str,
         cloud: Data,
         alias: str,
+        custody: str,
         description: str,
         services: Sequence[str],
         opts: ResourceOptions,
@@ -35,6 +36,7 @@ class AwsKey(_Resource):
             region=region,
             cloud=cloud,
             alias=alias,
+            custody=custody,
             description=description,
             services=list(services),
         )

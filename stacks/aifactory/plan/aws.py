@@ -66,6 +66,7 @@ def aws(spec: Region, pools: tuple[PoolPlan, ...], fabric: FabricPlan, door: Fro
         api_from=spec.network.ingress.api,
         ssh_from=cloud.ssh.source,
         key_alias=naming.aws_key_alias(spec.name),
+        key_custody=cloud.key_custody,
         role=naming.aws_node_role(spec.name),
         buckets=tuple(
             BucketPlan(s.name, naming.aws_bucket(spec.name, s.name, cloud.account), s.retention_days)

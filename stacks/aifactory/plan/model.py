@@ -329,6 +329,8 @@ class AwsPlan:
     api_from: tuple[str, ...]
     ssh_from: tuple[str, ...]
     key_alias: str
+    key_custody: str
+    """provider | customer: who makes the key's material."""
     role: str
     buckets: tuple[BucketPlan, ...]
     file_systems: tuple[FileSystemPlan, ...]

@@ -101,6 +101,9 @@ class AwsProvider(Section):
     zones: tuple[str, ...] = field((), change="refused", doc="Availability zones in use.")
     credentials: Credentials = field(change="in_place", doc="Where credentials come from; never ambient.")
     endpoints: dict[str, str] = field({}, change="refused", doc="Service → URL, for clouds botocore does not know.")
+    key_custody: Literal["provider", "customer"] = field(
+        "provider", change="refused", doc="Who makes the material of the region's key: the cloud, or you import it."
+    )
     ssh: AwsSsh = field(AwsSsh(), change="in_place", doc="How to reach the nodes; they take the region's own key.")
 
 
