@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aifactory.provider.aws import api, network_removal, network_world
 from aifactory.provider.aws.cloud import CloudInput
+from aifactory.provider.aws.failures import CloudError
 from aifactory.provider.resource import HalfMade, Refused
 
 from tests.emulator import Emulator, emulator, emulator_process
@@ -368,3 +369,14 @@ def test_network_of_another_deployment_is_left_alone(
     assert not set(ours.subnet_ids.values()) & set(theirs.subnet_ids.values())
     engine.destroy()
     assert other.preview(small)[0].output_updates == ()  # type: ignore[union-attr]
+
+
+def test_list_of_what_was_not_deleted_counts_unless_it_is_gone() -> None:
+    """EC2 answers 200 to a call of many, and says inside what it did not do."""
+
+    def answer(code: str) -> dict[str, object]:
+        return {"Unsuccessful": [{"ResourceId": "vpce-1", "Error": {"Code": code, "Message": "told to"}}]}
+
+    network_removal._successful("DeleteVpcEndpoints", lambda: answer("InvalidVpcEndpoint.NotFound"))
+    with pytest.raises(CloudError, match="DeleteVpcEndpoints: InvalidParameter: told to"):
+        network_removal._successful("DeleteVpcEndpoints", lambda: answer("InvalidParameter"))
