@@ -291,6 +291,26 @@ def test_gone_bucket_is_made_again_and_what_that_means_is_said(backend: BucketBa
     assert engine.lines.log[0] == f"bucket {NAME} is gone, and with it its objects; another is made"
 
 
+def test_namesake_of_a_gone_bucket_is_refused(backend: BucketBackend, engine: CloudEngine) -> None:
+    """That a bucket was asked for once says nothing about who made the one that is there later."""
+    engine.up(backend.values())
+    backend.kill_part()
+    backend.plant({})
+    backend.s3.delete_bucket_tagging(Bucket=NAME)
+    with pytest.raises(Refused, match="belongs to something that this toolkit did not make"):
+        engine.up(backend.values())
+
+
+def test_lost_journal_keeps_nobody_from_destroying(backend: BucketBackend, engine: CloudEngine, tmp_path: Path) -> None:
+    made = engine.up(backend.values())
+    for journal in tmp_path.rglob("*.json"):
+        journal.unlink()
+    backend.kill_part()
+    assert engine.up(backend.values()).outputs.nonce == made.outputs.nonce
+    engine.destroy()
+    assert backend.parts() == {}
+
+
 def test_destroy_with_objects_is_refused_and_keeps_them(backend: BucketBackend, engine: CloudEngine) -> None:
     """moto denies every object call where the policy denies some: it does not read conditions."""
     values = {**backend.values(), "retention_days": None}

@@ -104,16 +104,16 @@ def engine(backend: FileSystemBackend, tmp_path: Path, monkeypatch: pytest.Monke
 class Growing:
     """FSx's side of an update: it takes a few looks until the file system is as asked for."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: int = 2) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: int = 2, lifecycle: str = "UPDATING") -> None:
         self.asked: list[dict[str, Any]] = []
         self.done: dict[str, Any] = {}
-        self._left, self._looks = 0, looks
+        self.left, self._looks, self._lifecycle = 0, looks, lifecycle
         real = Api.call
 
         def call(api: Api, service: str, action: str, **params: Any) -> dict[str, Any]:
             if action == "UpdateFileSystem":
                 self.asked.append(params)
-                self._left = self._looks
+                self.left = self._looks
                 return {}
             answer = real(api, service, action, **params)
             if action == "DescribeFileSystems":
@@ -124,9 +124,9 @@ class Growing:
         monkeypatch.setattr(Api, "call", call)
 
     def _show(self, item: dict[str, Any]) -> None:
-        if self._left > 0:
-            self._left -= 1
-            item["Lifecycle"] = "UPDATING"
+        if self.left > 0:
+            self.left -= 1
+            item["Lifecycle"] = self._lifecycle
             target = {"StorageCapacity": self.asked[-1].get("StorageCapacity", 0)}
             action = {"AdministrativeActionType": "FILE_SYSTEM_UPDATE", "Status": "IN_PROGRESS"}
             item["AdministrativeActions"] = [{**action, "TargetFileSystemValues": target}]
@@ -209,6 +209,18 @@ def test_file_system_of_a_lost_state_is_adopted_and_marked_anew(
     assert tags.read(backend.one()["Tags"]) == STRANGER
 
 
+def test_one_that_is_on_its_way_out_is_not_adopted(
+    backend: FileSystemBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, real = backend.plant(earlier(backend.resource)), fsx._file_system
+
+    def ending(item: dict[str, Any]) -> fsx.FileSystem:
+        return real({**item, "Lifecycle": "DELETING"} if item["FileSystemId"] == old else item)
+
+    monkeypatch.setattr(fsx, "_file_system", ending)
+    assert engine.up(backend.values()).outputs.file_system_id != old
+
+
 def test_create_that_fails_says_why_and_the_next_up_makes_another(
     backend: FileSystemBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,12 +280,12 @@ def test_growth_that_is_under_way_is_not_asked_for_twice(
     backend: FileSystemBackend, engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.up(backend.values())
-    growing = Growing(monkeypatch, looks=10**6)
+    growing = Growing(monkeypatch, looks=10**6, lifecycle="AVAILABLE")
     values = {**backend.values(), "capacity_gib": 4800}
     with pytest.raises(HalfMade, match="timed out"):
         engine.up(values, timeout_s=1.0)
     assert engine.drift(values) == ()
-    growing._left = 1
+    growing.left = 3
     engine.up(values)
     assert len(growing.asked) == 1
 

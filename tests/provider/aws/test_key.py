@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,7 @@ def test_change_behind_its_back_is_named_and_mended(backend: KeyBackend, engine:
     assert diff.output_updates == (field,)
     assert engine.up(backend.values()) == made
     assert [line.split(" → ")[0].split(": ")[0] for line in engine.lines.log] == [field]
+    assert backend.emulator.requests()["CancelKeyDeletion"] == (what == "ending")
     assert engine.unchanged_calls(backend.values())
 
 
@@ -244,6 +246,8 @@ def test_delete_only_schedules_and_frees_the_alias(backend: KeyBackend, engine: 
     backend.emulator.forget_counts()
     engine.destroy()
     assert backend.emulator.inventory() == {"kms:key-ending": [made.outputs.key_id]}
+    ends = backend.kms.describe_key(KeyId=made.outputs.key_id)["KeyMetadata"]["DeletionDate"]
+    assert dt.timedelta(days=6) < ends - dt.datetime.now(dt.UTC) < dt.timedelta(days=8)
     said = [line for line in engine.lines.log if "7 days" in line]
     assert len(said) == 1
     assert f"cancel-key-deletion --key-id {made.outputs.key_id}" in said[0]
