@@ -63,24 +63,26 @@ def test_region_of_gpu_nodes_comes_up_is_upgraded_and_says_which_node_is_ill(
     key.chmod(0o600)
     file = fresh.regions / f"{fresh.name}.yaml"
 
-    # one GPU of a node is not there: the node and the check are named, the other node is whole
-    faults(nodes[1], f"gpu-missing {platform('hgx-h100')['gpus'][3]['bdf']}")
     file.write_text(region_file(fresh.name, key, nodes, repositories, OLD))
+    fresh.ok("up", "--yes")
+    for node in nodes:
+        assert driver_of(node) == OLD
+        assert "NCCL_IB_HCA==" in node.sh("cat /etc/nccl.conf")
+        assert node.sh("systemctl is-active nvidia-fabricmanager nvidia-persistenced").split() == ["active"] * 2
+
+    # another driver, while a node has lost a GPU: it and the check are named, nothing is done to it, the other is whole
+    before = [boots(node) for node in nodes]
+    faults(nodes[1], f"gpu-missing {platform('hgx-h100')['gpus'][3]['bdf']}")
+    file.write_text(region_file(fresh.name, key, nodes, repositories, NEW))
     broken = fresh.run("up", "--yes")
     assert broken.returncode == 4, broken.stdout + broken.stderr
     assert nodes[1].name in broken.stderr
     assert "GPU-COUNT" in broken.stderr
-    assert driver_of(nodes[0]) == OLD
+    assert [driver_of(node) for node in nodes] == [NEW, OLD]
+    assert [boots(node) - earlier for node, earlier in zip(nodes, before, strict=True)] == [1, 0]
 
+    # the GPU is back: the rest is done, with one restart a node, and containers have the new driver's library
     faults(nodes[1])
-    fresh.ok("up", "--yes")
-    for node in nodes:
-        assert "NCCL_IB_HCA==" in node.sh("cat /etc/nccl.conf")
-        assert node.sh("systemctl is-active nvidia-fabricmanager nvidia-persistenced").split() == ["active"] * 2
-
-    # another driver: each node restarts once, and containers of root and of the operator have its libraries
-    before = [boots(node) for node in nodes]
-    file.write_text(region_file(fresh.name, key, nodes, repositories, NEW))
     fresh.ok("up", "--yes")
     assert [driver_of(node) for node in nodes] == [NEW, NEW]
     assert [boots(node) - earlier for node, earlier in zip(nodes, before, strict=True)] == [1, 1]
