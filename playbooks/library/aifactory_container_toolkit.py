@@ -436,7 +436,10 @@ class Node:
             problems.append("there is no /dev/infiniband/uverbs*: run the layer fabric")
         channels = self.nodes(*IMEX_NODES) if self.params["imex_channels"] else []
         if self.params["imex_channels"] and not channels:
-            problems.append("there is no IMEX channel in /dev/nvidia-caps-imex-channels: set tuning.imex_channel0 in the region file")
+            problems.append(
+                "there is no IMEX channel in /dev/nvidia-caps-imex-channels: "
+                "set tuning.imex_channel0 in the region file"
+            )
         if problems:
             raise vendor.Refused("; ".join(problems))
         self.facts["container_devices"] = (gpus or nodes) + more + channels
