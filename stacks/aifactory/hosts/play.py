@@ -23,13 +23,19 @@ class SshAccess:
     """How the controller logs in. Without a key and without a path the user's SSH agent is asked.
 
     `private_key` is the text of an OpenSSH key without passphrase; `private_key_path` a file (`~` allowed).
-    `bastion` is `[user@]host[:port]` and needs `bastion_host_key` (`type base64`).
+    `bastion` is `[user@]host[:port]` and needs `bastion_host_key` (`type base64`). A key that was made with the region
+    is one that a jump host may not know yet: there the agent's keys are offered beside it.
     """
 
     private_key: str | None = field(default=None, repr=False)
     private_key_path: str | None = None
     bastion: str | None = None
     bastion_host_key: str | None = None
+
+    @property
+    def asks_agent(self) -> bool:
+        """Whether the user's SSH agent takes part."""
+        return self.private_key_path is None and (self.private_key is None or self.bastion is not None)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _ssh(
 ) -> subprocess.CompletedProcess[str]:
     command = ["ssh", "-F", str(config), "-T", host.name, "--", shlex.join(argv)]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
-    if ssh.private_key is None and ssh.private_key_path is None and "SSH_AUTH_SOCK" in os.environ:
+    if ssh.asks_agent and "SSH_AUTH_SOCK" in os.environ:
         environment["SSH_AUTH_SOCK"] = os.environ["SSH_AUTH_SOCK"]
     try:
         return subprocess.run(

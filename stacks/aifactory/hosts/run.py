@@ -182,7 +182,7 @@ class _Shard:
         (self.folder / "play.json").write_text(json.dumps(imports))
         (self.folder / "results").touch(mode=0o600)
         self._environment = environment(self.folder, config, self.run_id, len(self.play.targets()))
-        if ssh.private_key is None and ssh.private_key_path is None and "SSH_AUTH_SOCK" in os.environ:
+        if ssh.asks_agent and "SSH_AUTH_SOCK" in os.environ:
             self._environment["SSH_AUTH_SOCK"] = os.environ["SSH_AUTH_SOCK"]
 
     def start(self) -> None:

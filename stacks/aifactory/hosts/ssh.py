@@ -79,6 +79,8 @@ def _hop(folder: Path, ssh: SshAccess, identity: str) -> str:
     known.write_text(known_hosts_line(host, port, ssh.bastion_host_key or ""))
     config = folder / "bastion_config"
     login = f"  User {user}\n" if user else ""
+    if ssh.asks_agent:
+        identity = "".join(line for line in identity.splitlines(keepends=True) if line.startswith("  IdentityFile "))
     config.write_text(
         f"Host bastion\n  HostName {host}\n  Port {port}\n{login}"
         f"  UserKnownHostsFile {_quote(known)}\n{identity}{_OPTIONS}"

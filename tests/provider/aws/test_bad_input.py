@@ -204,7 +204,7 @@ CASES = (
 )
 
 HELD_ELSEWHERE = (
-    ("23", "EFA nodes without a placement group", "no", "several nodes with EFA get one (`pools[].placement`)"),
+    ("23", "EFA nodes without a placement group", "no", "nodes with EFA get one (`pools[].placement`)"),
     ("26", "one name, network or bucket in two regions", "no", "SPEC-060, SPEC-061, SPEC-062: both files are named"),
 )  # fmt: skip
 

@@ -70,6 +70,20 @@ def test_bastion_is_checked_too(tmp_path: Path) -> None:
     assert (tmp_path / "bastion_known_hosts").read_text() == f"[gate.example.no]:2200 {HOST_KEY}\n"
 
 
+def test_jump_host_may_be_let_in_by_the_agent_where_the_key_was_made_with_the_region(tmp_path: Path) -> None:
+    way = {"bastion": "jump@gate.example.no", "bastion_host_key": HOST_KEY}
+    (tmp_path / "mine").touch()
+    made, own = tmp_path / "made", tmp_path / "own"
+    for folder, access in ((made, SshAccess(KEY, **way)), (own, SshAccess(None, str(tmp_path / "mine"), **way))):
+        folder.mkdir()
+        ssh.write(folder, [fleet_host()], access)
+    assert effective(made / "ssh_config", "a")["identityagent"] == "none"
+    hop = effective(made / "bastion_config", "bastion")
+    assert hop["identityfile"] == str(made / "identity")
+    assert (hop["identitiesonly"], hop.get("identityagent", "SSH_AUTH_SOCK")) == ("no", "SSH_AUTH_SOCK")
+    assert effective(own / "bastion_config", "bastion")["identityagent"] == "none"
+
+
 @pytest.mark.parametrize(
     ("host", "access"),
     [
