@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from aifactory.provider.aws import endpoints_api, groups_api, network_drift, network_rules, owned
 from aifactory.provider.aws.endpoints_api import GATEWAY, INTERFACE
@@ -69,8 +70,7 @@ class Site(Parts):
         if known is not None and name in known.associations:
             return
         if link is not None:
-            given = {"AssociationId": link, "RouteTableId": table_id}
-            self.api.call("ec2", "ReplaceRouteTableAssociation", **given)
+            self.api.call("ec2", "ReplaceRouteTableAssociation", AssociationId=link, RouteTableId=table_id)
             return
         try:
             self.api.call("ec2", "AssociateRouteTable", just_made=True, SubnetId=name, RouteTableId=table_id)
@@ -91,7 +91,8 @@ class Site(Parts):
                     )  # fmt: skip
 
     def _routes(self, name: str, wanted: Mapping[str, str]) -> None:
-        known, table = one(self.world.tables, table_part(name)), {"RouteTableId": self.ids[table_part(name)]}
+        known = one(self.world.tables, table_part(name))
+        table: dict[str, Any] = {"RouteTableId": self.ids[table_part(name)]}
         found = known.routes if known else {}
         for where, target in wanted.items():
             if found.get(where) == target:
@@ -118,11 +119,12 @@ class Site(Parts):
             return
         self._after_dead("endpoints", part)
         offer = endpoints_api.offer(self._offers, region, service, kind)
+        more: dict[str, Any] = {f"{key}Ids": sorted(ids) for key, ids in linked.items()}
+        if kind == INTERFACE:
+            more["PrivateDnsEnabled"] = True
         self._made(
             "endpoints", part, "CreateVpcEndpoint", "vpc-endpoint", lambda a: a["VpcEndpoint"]["VpcEndpointId"],
-            VpcId=self.vpc_id, ServiceName=offer.name, VpcEndpointType=kind,
-            **{f"{key}Ids": sorted(ids) for key, ids in linked.items()},
-            **({"PrivateDnsEnabled": True} if kind == INTERFACE else {}),
+            VpcId=self.vpc_id, ServiceName=offer.name, VpcEndpointType=kind, **more,
         )  # fmt: skip
 
     def _endpoint_subnets(self, service: str) -> list[str]:
@@ -181,11 +183,11 @@ class Site(Parts):
         return True if {thing.id for thing in found if thing.state == READY} == ids else None
 
 
-def _target(target: str) -> dict[str, str]:
+def _target(target: str) -> dict[str, Any]:
     return {"NatGatewayId" if target.startswith("nat-") else "GatewayId": target}
 
 
-def _destination(where: str) -> dict[str, str]:
+def _destination(where: str) -> dict[str, Any]:
     if where.startswith("pl-"):
         return {"DestinationPrefixListId": where}
     return {"DestinationIpv6CidrBlock" if ":" in where else "DestinationCidrBlock": where}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aifactory.provider.aws import network_rules
 from aifactory.provider.aws.network_types import (
@@ -100,7 +101,7 @@ def surplus(world: World, kept: Collection[str]) -> World:
     What is being deleted already is left to itself.
     """
     names = ("vpcs", "subnets", "gateways", "nats", "addresses", "tables", "endpoints", "groups", "flow_logs")
-    others = {
+    others: dict[str, Any] = {
         name: tuple(
             thing
             for thing in getattr(world, name)

@@ -85,7 +85,8 @@ class Parts:
     # -- step two: what stands in the VPC alone
 
     def parts(self) -> None:
-        news, here = self.news, {"VpcId": self.vpc_id}
+        news = self.news
+        here: dict[str, Any] = {"VpcId": self.vpc_id}
         self.api.ctx.progress(f"{self.vpc_id}: subnets, groups, route tables")
         name = naming.network(news.region)
         jobs: list[Callable[[], object]] = [
@@ -242,7 +243,8 @@ class Parts:
             looks += 1
             if looks == 1:
                 return None  # the world was read a moment ago
-            here = World(**{field: READERS[field](self.api, self.news.token)})
+            read: dict[str, Any] = {field: READERS[field](self.api, self.news.token)}
+            here = World(**read)
             here = here.of(self.vpc_id) if self.vpc_id else here
             things = [thing for thing in getattr(here, field) if getattr(thing, "state", "") not in GONE]
             found = one(things, part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from aifactory.provider.aws import network_rules, owned, tags
@@ -91,7 +92,7 @@ class World:
 
     def of(self, vpc_id: str) -> World:
         """Without what is of another VPC: the twin that a lost answer left."""
-        kept = {
+        kept: dict[str, Any] = {
             name: tuple(thing for thing in getattr(self, name) if thing.vpc_id in ("", vpc_id))
             for name in ("vpcs", "subnets", "gateways", "nats", "tables", "endpoints", "groups", "flow_logs")
         }
@@ -118,12 +119,14 @@ def main_vpc(world: World, known: str) -> Thing | None:
 def read(api: Api, token: str, vpc_id: str = "", *, without: Iterable[str] = ()) -> World:
     """The world by token; groups and DNS of `vpc_id` too where one is given. `without`: fields of World not to read."""
     names = [name for name in READERS if name not in without]
-    jobs = [lambda name=name: READERS[name](api, token) for name in names if name != "groups" or not vpc_id]
+    jobs: list[Callable[[], Any]] = [
+        partial(READERS[name], api, token) for name in names if name != "groups" or not vpc_id
+    ]
     if vpc_id:
         names = [*(name for name in names if name != "groups"), "groups", *DNS]
-        jobs.append(lambda: groups_in(api, token, vpc_id))
-        jobs += [lambda name=name: dns(api, vpc_id, name) for name in DNS]
-    found = dict(zip(names, owned.at_once(*jobs), strict=True))
+        jobs.append(partial(groups_in, api, token, vpc_id))
+        jobs += [partial(dns, api, vpc_id, name) for name in DNS]
+    found: dict[str, Any] = dict(zip(names, owned.at_once(*jobs), strict=True))
     attributes = {name: on for name in DNS if (on := found.pop(name, None)) is not None}
     return World(**found, dns=attributes)
 
