@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 from aifactory.provider.resource import Cancelled, Context
 
 GRACE_S = 20.0
-"""How long calls in flight may still end after a cancel. A call is given up after 55 s by itself (clients.py)."""
+"""How long calls in flight may still end after a cancel. A call is given up after 29 s by itself (clients.py)."""
 LOOK_S = 0.5
 
 Item = TypeVar("Item")

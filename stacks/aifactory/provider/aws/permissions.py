@@ -10,28 +10,33 @@ from aifactory.plan.model import AwsPlan
 ALWAYS: Mapping[str, tuple[str, ...]] = {
     "network": (
         "ec2:CreateVpc", "ec2:DeleteVpc", "ec2:DescribeVpcs", "ec2:ModifyVpcAttribute", "ec2:DescribeVpcAttribute",
-        "ec2:CreateSubnet", "ec2:DeleteSubnet", "ec2:DescribeSubnets", "ec2:ModifySubnetAttribute",
+        "ec2:CreateSubnet", "ec2:DeleteSubnet", "ec2:DescribeSubnets",
         "ec2:CreateRouteTable", "ec2:DeleteRouteTable", "ec2:DescribeRouteTables", "ec2:AssociateRouteTable",
         "ec2:DisassociateRouteTable", "ec2:CreateRoute", "ec2:DeleteRoute", "ec2:CreateSecurityGroup",
-        "ec2:DeleteSecurityGroup", "ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules",
+        "ec2:DeleteSecurityGroup", "ec2:DescribeSecurityGroups",
         "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress",
-        "ec2:RevokeSecurityGroupEgress", "ec2:CreateVpcEndpoint", "ec2:DeleteVpcEndpoints",
-        "ec2:DescribeVpcEndpoints", "ec2:CreateTags",
+        "ec2:RevokeSecurityGroupEgress", "ec2:CreateVpcEndpoint", "ec2:DeleteVpcEndpoints", "ec2:ModifyVpcEndpoint",
+        "ec2:DescribeVpcEndpoints", "ec2:DescribeVpcEndpointServices", "ec2:DescribePrefixLists",
+        "ec2:DescribeNetworkInterfaces", "ec2:DescribeInternetGateways", "ec2:DescribeNatGateways",
+        "ec2:DescribeAddresses", "ec2:DescribeFlowLogs", "ec2:ReplaceRoute",
+        "ec2:ReplaceRouteTableAssociation", "ec2:CreateTags",
     ),
     "key": (
         "kms:CreateKey", "kms:DescribeKey", "kms:EnableKeyRotation", "kms:GetKeyRotationStatus", "kms:CreateAlias",
-        "kms:UpdateAlias", "kms:DeleteAlias", "kms:ListAliases", "kms:ScheduleKeyDeletion", "kms:TagResource",
+        "kms:UpdateAlias", "kms:DeleteAlias", "kms:ListKeys", "kms:CancelKeyDeletion", "kms:EnableKey",
+        "kms:UpdateKeyDescription", "kms:ScheduleKeyDeletion", "kms:TagResource",
         "kms:ListResourceTags", "kms:PutKeyPolicy", "kms:GetKeyPolicy", "kms:CreateGrant",
     ),
     "identity": (
         "iam:CreateRole", "iam:GetRole", "iam:DeleteRole", "iam:PassRole", "iam:PutRolePolicy", "iam:GetRolePolicy",
         "iam:DeleteRolePolicy", "iam:UpdateAssumeRolePolicy", "iam:TagRole", "iam:CreateInstanceProfile",
         "iam:GetInstanceProfile", "iam:DeleteInstanceProfile", "iam:AddRoleToInstanceProfile",
-        "iam:RemoveRoleFromInstanceProfile",
+        "iam:RemoveRoleFromInstanceProfile", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies",
+        "iam:DetachRolePolicy", "iam:TagInstanceProfile",
     ),
     "nodes": (
-        "ec2:RunInstances", "ec2:TerminateInstances", "ec2:DescribeInstances", "ec2:GetConsoleOutput",
-        "ec2:CreateLaunchTemplate", "ec2:CreateLaunchTemplateVersion", "ec2:DeleteLaunchTemplate",
+        "ec2:RunInstances", "ec2:StartInstances", "ec2:TerminateInstances", "ec2:DescribeInstances",
+        "ec2:GetConsoleOutput",        "ec2:CreateLaunchTemplate", "ec2:CreateLaunchTemplateVersion", "ec2:DeleteLaunchTemplate",
         "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeImages",
         "ec2:DescribeInstanceTypeOfferings",
     ),
@@ -39,15 +44,14 @@ ALWAYS: Mapping[str, tuple[str, ...]] = {
 """Asked by every region of a cloud."""
 GATEWAY = (
     "ec2:CreateInternetGateway", "ec2:AttachInternetGateway", "ec2:DetachInternetGateway", "ec2:DeleteInternetGateway",
-    "ec2:DescribeInternetGateways",
 )  # fmt: skip
 NAT = (
-    "ec2:AllocateAddress", "ec2:ReleaseAddress", "ec2:DescribeAddresses", "ec2:CreateNatGateway",
-    "ec2:DeleteNatGateway", "ec2:DescribeNatGateways",
+    "ec2:AllocateAddress", "ec2:ReleaseAddress", "ec2:CreateNatGateway",
+    "ec2:DeleteNatGateway",
 )  # fmt: skip
 PLACEMENT = ("ec2:CreatePlacementGroup", "ec2:DeletePlacementGroup", "ec2:DescribePlacementGroups")
 BUCKET = (
-    "s3:CreateBucket", "s3:DeleteBucket", "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation",
+    "s3:CreateBucket", "s3:DeleteBucket", "s3:ListBucket", "s3:TagResource", "s3:GetBucketLocation",
     "s3:PutBucketVersioning", "s3:GetBucketVersioning", "s3:PutEncryptionConfiguration",
     "s3:GetEncryptionConfiguration", "s3:PutBucketPublicAccessBlock", "s3:GetBucketPublicAccessBlock",
     "s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:PutBucketTagging", "s3:GetBucketTagging",
@@ -55,7 +59,7 @@ BUCKET = (
 LOCK = ("s3:PutBucketObjectLockConfiguration", "s3:GetBucketObjectLockConfiguration")
 FILE_SYSTEM = (
     "fsx:CreateFileSystem", "fsx:DescribeFileSystems", "fsx:UpdateFileSystem", "fsx:DeleteFileSystem",
-    "fsx:TagResource", "fsx:ListTagsForResource",
+    "fsx:TagResource", "iam:CreateServiceLinkedRole",
 )  # fmt: skip
 REPOSITORY = (
     "fsx:CreateDataRepositoryAssociation", "fsx:DescribeDataRepositoryAssociations",
@@ -66,9 +70,11 @@ DOOR = tuple(
     for action in (
         "CreateLoadBalancer", "DeleteLoadBalancer", "DescribeLoadBalancers", "CreateTargetGroup", "DeleteTargetGroup",
         "DescribeTargetGroups", "CreateListener", "DeleteListener", "DescribeListeners", "RegisterTargets",
-        "DeregisterTargets", "DescribeTargetHealth", "AddTags", "DescribeTags",
+        "DeregisterTargets", "DescribeTargetHealth", "ModifyListener", "SetSecurityGroups", "SetSubnets",
+        "AddTags", "DescribeTags",
     )
 )  # fmt: skip
+FLOW_LOGS = ("ec2:CreateFlowLogs", "ec2:DeleteFlowLogs")
 RESERVED = ("ec2:DescribeCapacityReservations",)
 
 
@@ -84,6 +90,8 @@ def _needed(plan: AwsPlan) -> Iterator[str]:
         yield from GATEWAY
     if plan.nat.value:
         yield from NAT
+    if plan.flow_logs:
+        yield from FLOW_LOGS
     if any(pool.placement_group for pool in plan.pools):
         yield from PLACEMENT
     if any(pool.capacity_id for pool in plan.pools):
