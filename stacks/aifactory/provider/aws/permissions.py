@@ -36,7 +36,8 @@ ALWAYS: Mapping[str, tuple[str, ...]] = {
     ),
     "nodes": (
         "ec2:RunInstances", "ec2:StartInstances", "ec2:TerminateInstances", "ec2:DescribeInstances",
-        "ec2:GetConsoleOutput",        "ec2:CreateLaunchTemplate", "ec2:CreateLaunchTemplateVersion", "ec2:DeleteLaunchTemplate",
+        "ec2:GetConsoleOutput", "ec2:CreateLaunchTemplate",
+        "ec2:CreateLaunchTemplateVersion", "ec2:DeleteLaunchTemplate",
         "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeImages",
         "ec2:DescribeInstanceTypeOfferings",
     ),
