@@ -354,6 +354,18 @@ def test_pool_whose_cloud_cannot_be_asked_is_not_unchanged(ground: Ground) -> No
         engine.preview(ground.values(1))
 
 
+def test_update_that_cannot_look_changes_no_state(ground: Ground) -> None:
+    ground.emulator.console(console())
+    engine = ground.engine()
+    state = engine.up(ground.values(2, host_keys="console"))
+    notes = dict(ground.journal().data["nodes"])
+    ground.emulator.deny(DescribeInstances="ec2:DescribeInstances")
+    with pytest.raises(Refused, match="UnauthorizedOperation"):
+        engine.resource.update(engine.context(), state.id, state.inputs, state.outputs, state.inputs)
+    assert ground.journal().data["nodes"] == notes
+    assert {note["key"] for note in notes.values()} == {HOST_KEY}
+
+
 # -- capacity
 
 

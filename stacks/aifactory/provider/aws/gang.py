@@ -59,7 +59,7 @@ class Gang:
         """Ids of the instances that this verb has made."""
         self._mutex = threading.Lock()
         self._fresh: dict[str, Instance] = {}
-        self._looked = False
+        self.looked = False
         self._batches: dict[str, Any] = journal.data.setdefault("batches", {})
         self._notes: dict[str, dict[str, Any]] = journal.data.setdefault("nodes", {})
 
@@ -72,13 +72,13 @@ class Gang:
         if young:
             asked = instances_api.by_id(self.api, young)
             for name in young - asked.keys():
-                found[name] = self._fresh.get(name) or Instance(name, "pending", spec=self._notes[name]["spec"])
+                found[name] = self._fresh.get(name) or Instance(name, "pending", spec=self._notes[name].get("spec", ""))
             found |= {name: one for name, one in asked.items() if one.alive or one.state == instances_api.ENDING}
             for name in young - found.keys():
                 self._notes.pop(name)
         self.nodes, self.surplus = placed(found.values(), self._known(), len(self.news.nodes))
         self.ending = [one for one in found.values() if not one.alive]
-        self._looked = True
+        self.looked = True
 
     def is_current(self, instance: Instance) -> bool:
         return instance.spec == pool_types.spec_digest(self.news)
@@ -135,7 +135,7 @@ class Gang:
     @property
     def may_exist(self) -> bool:
         """Whether there are instances, or may be: calls without an answer, and what only the journal has seen yet."""
-        unseen = bool(self._notes) and not self._looked
+        unseen = bool(self._notes) and not self.looked
         return bool(self.nodes or self.surplus or self.ending or self._batches or unseen)
 
     # -- making

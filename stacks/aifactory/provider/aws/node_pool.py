@@ -81,7 +81,7 @@ class NodePool(Resource[NodePoolInputs, NodePoolOutputs]):
             converge = _Converge(ctx, news, journal)
             try:
                 return id, converge.run(id)
-            except Refused:
+            except (Refused, Cancelled):
                 if not converge.gang.may_exist:
                     journal.remove()
                 raise
@@ -141,13 +141,14 @@ class _Converge:
         self.arrival = Arrival(self.gang)
 
     def run(self, id: str) -> NodePoolOutputs:
-        """Raises HalfMade with what exists, Refused when nothing does, or can."""
-        reasons: list[str] = []
+        """Raises HalfMade with what exists; Refused or Cancelled when nothing was begun, or nothing is there."""
         try:
             reasons = self._steps()
-        except (Cancelled, CloudError, Refused) as error:
-            reasons = [str(error)]
-        if reasons and not self.gang.hosts and not self.gang.may_exist:
+        except (Cancelled, CloudError, Refused) as stop:
+            reasons = [str(stop)]
+            if isinstance(stop, Cancelled) and not self.gang.looked:
+                raise
+        if reasons and not (self.gang.looked and (self.gang.hosts or self.gang.may_exist)):
             raise Refused("\n".join(reasons))
         self.gang.settle(whole=not reasons)
         outputs = NodePoolOutputs(_hosts(self.gang), identity.new_nonce(), self.journal.nonce)
