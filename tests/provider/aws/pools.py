@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import pytest
 from aifactory.provider.aws import tags
+from aifactory.provider.aws.limiter import Limiter
 from aifactory.provider.aws.node_pool import NodePool
 from aifactory.provider.host.key_material import ssh_key_pair
 from aifactory.provider.journal import Journal
@@ -32,7 +35,7 @@ class Ground:
     """A subnet and a template, made with a plain client, and the values of a pool on them."""
 
     def __init__(self, emulator: Emulator, **template: Any) -> None:
-        self.emulator, self.ec2 = emulator, emulator.boto("ec2")
+        self.emulator, self.ec2 = emulator, _ec2(emulator)
         vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         subnet = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/20", AvailabilityZone=ZONE)
         self.subnet = subnet["Subnet"]["SubnetId"]
@@ -99,6 +102,17 @@ class Ground:
             TagSpecifications=tags.specification("instance", marks),
         )
         return [str(one["InstanceId"]) for one in made["Instances"]]
+
+
+@functools.cache
+def _ec2(emulator: Emulator) -> Any:
+    """A plain client; EC2's model takes a third of a second to read."""
+    return emulator.boto("ec2")
+
+
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are not paced: one process's tests make more pools a minute than an account could."""
+    monkeypatch.setattr(Limiter, "take", lambda *_: 0.0)
 
 
 def name(index: int) -> str:

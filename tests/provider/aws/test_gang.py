@@ -16,19 +16,22 @@ from aifactory.provider.aws import clients, gang, instances_api, node_pool
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.capacity import options
 from aifactory.provider.aws.instances_api import Instance
+from aifactory.provider.aws.limiter import Limiter
 from aifactory.provider.aws.places import placed, runs
 from aifactory.provider.resource import Cancelled, HalfMade
 
 from tests.emulator import Emulator, emulator, emulator_process
-from tests.provider.aws.pools import Ground, name
+from tests.provider.aws.pools import Ground, name, unhurried
 from tests.provider.harness import Engine
 
 __all__ = ["emulator", "emulator_process"]
+TAKE = Limiter.take
 
 
 @pytest.fixture
 def ground(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     monkeypatch.setenv("AIFACTORY_HOME", str(tmp_path / "home"))
+    unhurried(monkeypatch)
     return Ground(emulator)
 
 
@@ -362,7 +365,8 @@ def test_credentials_that_expire_in_mid_launch_lose_nothing(ground: Ground, pair
     settled(ground, engine, ground.values(4))
 
 
-def test_published_buckets_refuse_next_to_nothing(ground: Ground, pairs: None) -> None:
+def test_published_buckets_refuse_next_to_nothing(ground: Ground, pairs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limiter, "take", TAKE)
     ground.emulator.limits()
     ground.engine().up(ground.values(12))
     assert ground.emulator.throttled()["RunInstances"] <= 1

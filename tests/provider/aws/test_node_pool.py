@@ -18,7 +18,7 @@ from aifactory.provider.resource import UNKNOWN, HalfMade, Refused
 from aifactory.provider.static.login import Refusal
 
 from tests.emulator import Emulator, emulator, emulator_process
-from tests.provider.aws.pools import HOST_KEY, POOL, REGION, ZONE, Ground, console, name
+from tests.provider.aws.pools import HOST_KEY, POOL, REGION, ZONE, Ground, console, name, unhurried
 from tests.provider.contract import Backend, Contract, first_token
 from tests.provider.harness import DEPLOYMENT, CheckFailed, urn
 
@@ -57,6 +57,7 @@ class PoolBackend(Backend):
 @pytest.fixture
 def ground(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     monkeypatch.setenv("AIFACTORY_HOME", str(tmp_path / "home"))
+    unhurried(monkeypatch)
     return Ground(emulator)
 
 
