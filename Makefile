@@ -1,6 +1,6 @@
 # What a person or CI types. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kubernetes up down doctor test test-fast test-gpu check format clean
+.PHONY: help setup setup-kubernetes up down doctor test test-fast test-gpu test-faults check format clean
 SHELL := /bin/sh
 BIN := .venv/bin
 REGION ?= local
@@ -37,6 +37,9 @@ test-fast: setup ## tests that need no engine and no containers
 test-gpu: setup ## this machine's own GPUs, where it has some
 	@$(BIN)/python -m pytest -rs -n 0 tests/gpu $(PYTEST)
 
+test-faults: setup ## every fault of docs/reliability.md, done on purpose; writes the page (half an hour)
+	@$(BIN)/python tests/faults/run.py $(FAULTS)
+
 check: setup ## linters, types, import order, fast tests: before each commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,7 +54,7 @@ format: setup ## ruff's formatting and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-%: setup ## the numbers of docs/performance.md: bench-local, bench-plan
+bench-%: setup ## the numbers of docs/performance.md: bench-local, bench-plan, bench-hosts, bench-aws
 	@$(BIN)/python tests/bench/bench_$*.py $(BENCH)
 
 clean: ## what tools leave in the tree; never a region's state (.aifactory) or the caches

@@ -5,6 +5,7 @@ Error codes are EC2's. Source: EC2 API reference, error codes; RunInstances, Dry
 
 from __future__ import annotations
 
+import copy
 import uuid
 from typing import Any
 
@@ -15,10 +16,37 @@ ACCELERATED = ("p", "g", "trn", "inf", "dl")
 
 def install() -> None:
     _zones()
+    _tags()
+    _ended_twice()
     _placement_groups()
     _reservations()
     _in_use()
     _console()
+
+
+def _tags() -> None:
+    """Tags of one object without a look at those of all others: a read of N instances is not N × N."""
+    from moto.ec2.models.core import TaggedEC2Resource
+    from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
+
+    def tags(self: Any) -> list[dict[str, str]]:
+        kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(self.id), "")
+        found = dict(self.ec2_backend.tags.get(self.id, {}))
+        return [{"resource_id": self.id, "key": k, "value": v, "resource_type": kind} for k, v in found.items()]
+
+    TaggedEC2Resource.get_tags = tags
+
+
+def _ended_twice() -> None:
+    """To end what has ended is no error. Source: EC2 API reference, TerminateInstances: idempotent."""
+    from moto.ec2.models.instances import Instance
+
+    end = Instance.terminate
+
+    def terminate(self: Any, *args: Any, **given: Any) -> Any:
+        return copy.copy(self._state) if self.state == "terminated" else end(self, *args, **given)
+
+    Instance.terminate = terminate
 
 
 def refuse(code: str, message: str) -> None:

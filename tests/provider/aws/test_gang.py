@@ -274,7 +274,7 @@ def test_answer_or_request_that_is_lost_makes_no_second_node(ground: Ground, kin
 
 
 @pytest.mark.parametrize("action", ["DescribeInstances", "TerminateInstances"])
-@pytest.mark.parametrize("kind", ["drop-before", "error"])
+@pytest.mark.parametrize("kind", ["drop-after", "drop-before", "error"])
 def test_other_lost_answers_change_nothing(ground: Ground, action: str, kind: str) -> None:
     engine = ground.engine()
     ground.emulator.fault(action, kind, count=1)
