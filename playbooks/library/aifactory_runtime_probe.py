@@ -176,7 +176,9 @@ def verdict(code, words, inside):
     """What the container's end says; empty when all is well."""
     if code == 0:
         return ""
-    if 0 < code <= min(len(inside), MOST_PATHS):  # the program's own; engines end with 124 and more
+    # The program's own, which prints nothing. Engines end with 124 and more; podman without a namespace with 1.
+    told = words.startswith("Error: ") or "level=error" in words
+    if 0 < code <= min(len(inside), MOST_PATHS) and not told:
         return f"{inside[code - 1]} cannot be read and written inside a container"
     return words if words != NO_WORDS else f"the container ended with {code}"
 

@@ -82,7 +82,7 @@ def test_driver_is_installed_built_loaded_held_and_proved(site: Site, node: Node
 
 def test_containers_see_every_gpu(site: Site, node: Node) -> None:
     facts = json.loads(node.sh("cat /etc/ansible/facts.d/aifactory_runtime.fact"))
-    assert (facts["containers"], facts["gpus"]) == (True, 8)
+    assert (facts["containers"], facts["gpus"], facts["rootless"]) == (True, 8, True)
     assert facts["container_devices"] == ["amd.com/gpu=all"]
     assert facts["cdi"]["spec"] == "/etc/cdi/amd.json"
 

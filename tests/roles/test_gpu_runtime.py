@@ -180,6 +180,15 @@ def test_device_that_only_root_may_use_is_told_with_the_fix(site: Site, play: Pl
     assert "Give the device mode 0666" in (outcome.message or "")
 
 
+def test_user_without_a_namespace_is_told_with_the_fix(site: Site, play: Play, node: Node) -> None:
+    assert run(site, play).message is None
+    node.sh("chmod u-s /usr/bin/newuidmap && pkill -u ops podman")  # podman keeps the namespace that it has
+    outcome = run(site, play)
+    node.sh("chmod u+s /usr/bin/newuidmap")
+    assert "should have setuid" in (outcome.message or "")
+    assert "Have newuidmap and newgidmap set-uid root" in (outcome.message or "")
+
+
 def test_devices_of_a_group_are_seen_by_its_members(site: Site, play: Play, node: Node) -> None:
     node.sh("chgrp video /dev/nvidia[0-9] && chmod 660 /dev/nvidia[0-9]")
     assert "Put ops into video, and run again" in (run(site, play).message or "")

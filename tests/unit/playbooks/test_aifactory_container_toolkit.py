@@ -461,6 +461,8 @@ def test_program_for_aarch64_is_the_one_that_was_tried() -> None:
             "Error: unresolvable CDI devices nvidia.com/gpu=all",
         ),
         (124, "no message", "the container ended with 124"),
+        (1, "Error: cannot re-exec process", "Error: cannot re-exec process"),
+        (1, 'level=error msg="cannot set up namespace"', 'level=error msg="cannot set up namespace"'),
     ],
 )
 def test_end_of_the_container_is_put_in_words(code: int, words: str, expected: str) -> None:
