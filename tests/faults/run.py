@@ -26,6 +26,8 @@ import tomllib  # noqa: E402
 from tests.faults import ledger  # noqa: E402
 from tests.faults.ledger import Row  # noqa: E402
 
+SHOWN = 4
+"""Cases of a row that are quoted."""
 PAGE = REPO / "docs" / "reliability.md"
 INTRO = """# Reliability
 
@@ -95,7 +97,7 @@ def _ours(cases: list[Row]) -> str:
     count = f" ({len(cases)} cases)" if len(cases) > 1 else ""
     verdict = f"right{count}" if not wrong else f"**{len(wrong)} of {len(cases)} not right**"
     seen = [f"{row.case}: {row.seen}" if row.case else row.seen for row in cases if row.seen and row.right]
-    shown = "; ".join(_plain(text) for text in seen[:8])
+    shown = "; ".join(_plain(text) for text in seen[:SHOWN])
     return f"{verdict}. {shown}" if shown else verdict
 
 

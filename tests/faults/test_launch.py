@@ -25,8 +25,16 @@ KILLS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "6 nodes, the answer unheard": (6, "RunInstances", {"kind": "hang-after"}),
     "6 nodes, the call lost": (6, "RunInstances", {"kind": "hang-drop"}),
     "6 nodes, the call arrives after the kill": (6, "RunInstances", {"kind": "hang"}),
-    "250 nodes, 1 of 3 calls answered": (250, "RunInstances", {"kind": "hang-drop", "skip": 1, "count": -1}),
-    "250 nodes, 2 of 3 calls answered": (250, "RunInstances", {"kind": "hang-after", "skip": 2, "count": -1}),
+    "250 nodes, one call answered, the others lost": (
+        250,
+        "RunInstances",
+        {"kind": "hang-drop", "skip": 1, "count": -1},
+    ),
+    "250 nodes, two calls answered, the others unheard": (
+        250,
+        "RunInstances",
+        {"kind": "hang-after", "skip": 2, "count": -1},
+    ),
     "in the network, a subnet's answer unheard": (2, "CreateSubnet", {"kind": "hang-after", "skip": 1}),
     "key, its answer unheard": (2, "CreateKey", {"kind": "hang-after"}),
 }

@@ -107,7 +107,8 @@ def test_lost_state(stage: Stage, emulator: Emulator, notes: Notes, lost: str) -
         if action.startswith(("Create", "Run", "Allocate", "Delete", "Terminate"))
     }
     assert not made_anew, made_anew
-    notes(f"{answer.changes}")
+    counts = [f"{count} {'unchanged' if op == 'same' else 'adopted'}" for op, count in answer.changes.items()]
+    notes(", ".join(counts))
     whole.settled(stage, 4, notes)
 
 
