@@ -10,6 +10,8 @@ from typing import Any
 from .fleet import FleetHost
 from .play import HostOutcome, Status
 
+_LOST = "see whether the node is up and can be reached, then run again: what is done stays done"
+
 
 @dataclass
 class _Host:
@@ -85,8 +87,6 @@ class Results:
         layer, _, name = task.partition(" : ")
         if not name:
             layer, name = "", layer
-        if name.startswith("Validating arguments"):
-            name = "Check the variables"
         alive = sum(1 for host in self._state.values() if host.broken is None or host.ended)
         text = f"{layer}: {name[:1].lower()}{name[1:]}" if layer else name
         self.progress = f"{text} ({min(len(self._task_done), alive)}/{alive} hosts)"
@@ -116,11 +116,11 @@ def plain(host: FleetHost, message: str) -> str:
             "kex_exchange_identification",
             "sshd closed the connection at once; it may turn this address away for a while",
         ),
-        ("Connection refused", "nothing listens there (connection refused)"),
-        ("timed out", "no answer (timed out)"),
-        ("No route to host", "no route to the host"),
+        ("Connection refused", f"nothing listens there (connection refused); {_LOST}"),
+        ("timed out", f"no answer (timed out); {_LOST}"),
+        ("No route to host", f"no route to the host; {_LOST}"),
         ("Could not resolve hostname", "the name does not resolve"),
     ):
         if sign in message:
             return f"{where}: {text}"
-    return f"{where}: {' '.join(message.split())[:300] or 'SSH ended without a message'}"
+    return f"{where}: {' '.join(message.split())[:300] or 'SSH ended without a message'}; {_LOST}"

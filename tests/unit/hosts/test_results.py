@@ -89,6 +89,11 @@ def test_kind_of_a_later_callback_is_ignored() -> None:
     assert run.outcomes("")["a"].done
 
 
+@pytest.mark.parametrize("ssh", ["Connection refused", "Connection timed out", "No route to host", "Broken pipe"])
+def test_host_that_is_lost_is_told_with_what_to_do(ssh: str) -> None:
+    assert "see whether the node is up and can be reached, then run again" in plain(fleet_host(), ssh)
+
+
 @pytest.mark.parametrize(
     ("ssh", "words"),
     [
