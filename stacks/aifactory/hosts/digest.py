@@ -62,6 +62,16 @@ def node_digest(host: FleetHost, layer_digests: Mapping[str, str]) -> str:
     return hashlib.sha256(_canonical({"layers": dict(layer_digests), "host": seen})).hexdigest()
 
 
+def modules() -> str:
+    """SHA-256 over everything that a module's archive can hold: our modules and what they import, ansible-core."""
+    roles = [f"roles/{role.name}/library" for role in (paths.PLAYBOOKS / "roles").iterdir()]
+    content = {
+        "modules": _tree(paths.PLAYBOOKS, ("library", "module_utils", *roles)),
+        "version": metadata.version("ansible-core"),
+    }
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
 def _variables(play: Play, role: str, key: bytes) -> dict[str, Any]:
     whole = role_input.merged(play, role)
     for name in play.secret_vars.get(role, {}):

@@ -1,6 +1,7 @@
 """The one dict that a role takes: checked against, and completed from, its `meta/argument_specs.yml`.
 
-Ansible checks the dict again on the way in but does not apply nested defaults; the inventory has to be whole.
+This is the only check of a run of the toolkit: Ansible's own would be a task a role and host. By hand Ansible makes it,
+but it does not apply nested defaults; the inventory has to be whole.
 """
 
 from __future__ import annotations

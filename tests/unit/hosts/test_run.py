@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aifactory.errors import ProblemError
@@ -51,9 +52,31 @@ def test_large_pool_is_split_and_every_host_has_its_outcome(access: SshAccess, m
     assert not result.ok
 
 
-@pytest.mark.parametrize(("hosts", "sizes"), [(1, [1]), (150, [150]), (151, [76, 75]), (1000, [143] * 6 + [142])])
+@pytest.mark.parametrize(("hosts", "sizes"), [(1, [1]), (32, [32]), (33, [17, 16]), (1000, [32] * 31 + [8])])
 def test_shards_are_even(hosts: int, sizes: list[int]) -> None:
     assert [len(part) for part in hosts_run._split(fleet_play(hosts).hosts)] == sizes
+
+
+def test_rack_is_not_split_where_it_fits() -> None:
+    racks = [f"r{i // 18}" for i in range(72)]
+    hosts = [fleet_host(f"n-{i:03d}", labels={"rack": rack}) for i, rack in enumerate(racks)]
+    assert [len(part) for part in hosts_run._split(hosts)] == [18] * 4
+    one = [fleet_host(f"n-{i:03d}", labels={"rack": "r"}) for i in range(40)]
+    assert [len(part) for part in hosts_run._split(one)] == [20, 20]
+    mixed = [*fleet_play(10).hosts, *(replace(host, name=f"m{host.name}") for host in one)]
+    assert sum(len(part) for part in hosts_run._split(mixed)) == 50
+
+
+def test_child_has_a_worker_for_each_host_and_skips_the_check_that_was_made(
+    access: SshAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[hosts_run._Shard]()
+    monkeypatch.setattr(hosts_run, "_drive", lambda shards, *_: seen.extend(shards) or "stopped")
+    hosts_run.run_play(fleet_play(30), access)
+    hosts_run.run_play(replace(fleet_play(40), check=True), access)
+    assert [shard._environment["ANSIBLE_FORKS"] for shard in seen] == ["30", "20", "20"]
+    assert [shard.job()["cmdline"] for shard in seen[:2]] == ["--skip-tags always", "--skip-tags always --check"]
+    assert Path(seen[0]._environment["AIFACTORY_MODULE_CACHE"]).is_dir()
 
 
 def test_nothing_to_do_starts_nothing(access: SshAccess, monkeypatch: pytest.MonkeyPatch) -> None:
