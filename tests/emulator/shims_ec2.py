@@ -22,6 +22,23 @@ def install() -> None:
     _reservations()
     _in_use()
     _console()
+    _endpoint_services()
+
+
+def _endpoint_services() -> None:
+    """The list of services asks every backend of moto, and is empty for ever when one of them cannot be imported: many
+    need packages that nothing here uses."""
+    from moto import backends
+    from moto.ec2.models import vpcs
+
+    def importable(service: str) -> bool:
+        try:
+            backends.get_backend(service)  # type: ignore[call-overload]
+        except ImportError:
+            return False
+        return True
+
+    vpcs.IMPLEMENTED_ENDPOINT_SERVICES[:] = filter(importable, vpcs.IMPLEMENTED_ENDPOINT_SERVICES)
 
 
 def _tags() -> None:
