@@ -26,6 +26,9 @@ from aifactory.toolchain import Toolchain, install_kubernetes, resolve
 PARALLEL = 32
 """Operations at once, given explicitly: the engine's own default follows the number of cores, and ours wait."""
 
+LEAST_FREE = 4 << 20
+"""Bytes. A region's state is some 100 KB, compressed; the engine writes it anew for each step and keeps the last."""
+
 CHANGE = ("--yes", "--skip-preview", "--parallel", str(PARALLEL))
 
 
@@ -223,6 +226,8 @@ class Stack:
 
     def _begin(self, on_event: OnEvent) -> Snapshot:
         backend = environment.backend_dir(self.spec)
+        if backend is not None:
+            _refuse_full(backend)
         leftovers.settle(self.name, backend, self._project_name, on_event)
         return self.ensure()
 
@@ -302,6 +307,18 @@ class Stack:
             code=Exit.FAILED,
             fix="mend what is named above (or put the pool or service back into the region's file), "
             f"then: aifactory destroy {self.name}",
+        )
+
+
+def _refuse_full(folder: Path) -> None:
+    """A state that cannot be written is found before anything is made: the engine only fails at its first write."""
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    if shutil.disk_usage(there).free < LEAST_FREE:
+        raise fail(
+            "ENG-013",
+            f"No space left on device: {there}, where the state is kept, has less than {LEAST_FREE >> 20} MiB.",
+            code=Exit.PREFLIGHT,
+            fix="free space there, then run this again; nothing was changed",
         )
 
 

@@ -165,7 +165,7 @@ def test_run_that_is_killed_before_any_call_is_gone_on_with(
 
 
 @pytest.mark.usefixtures("known")
-@pytest.mark.parametrize("number", [11, 23, 36])
+@pytest.mark.parametrize("number", [12, 24, 37])
 def test_run_that_is_cancelled_before_any_call_can_be_destroyed(
     backend: NetworkBackend, engine: Engine, small: dict[str, Any], number: int
 ) -> None:
@@ -359,15 +359,15 @@ def test_node_of_somebody_else_in_it_keeps_it_and_is_named(
     assert backend.emulator.inventory() == EMPTY
 
 
-def test_network_of_another_deployment_is_left_alone(
+def test_network_of_another_deployment_is_left_alone_and_its_holder_named(
     backend: NetworkBackend, engine: Engine, small: dict[str, Any]
 ) -> None:
     other = Engine(backend.resource, deployment="d-other")
-    theirs = other.up(small).outputs
-    ours = engine.up(small).outputs
-    assert ours.vpc_id != theirs.vpc_id
-    assert not set(ours.subnet_ids.values()) & set(theirs.subnet_ids.values())
-    engine.destroy()
+    other.up(small)
+    there = backend.emulator.inventory()
+    with pytest.raises(Refused, match=r"exists already and belongs to region \S+ of deployment d-other"):
+        engine.up(small)
+    assert backend.emulator.inventory() == there
     assert other.preview(small)[0].output_updates == ()  # type: ignore[union-attr]
 
 

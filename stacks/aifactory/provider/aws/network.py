@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import replace
 
 from aifactory import naming
-from aifactory.provider.aws import network_checks, network_world, owned, tokens
+from aifactory.provider.aws import network_checks, network_world, owned, tags, tokens
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.failures import CloudError
 from aifactory.provider.aws.network_api import Site
-from aifactory.provider.aws.network_drift import drift, outputs, surplus
+from aifactory.provider.aws.network_drift import VPC, drift, outputs, surplus
 from aifactory.provider.aws.network_removal import holders, take_down
 from aifactory.provider.aws.network_types import NetworkInputs, NetworkOutputs, needs_gateway, tables
 from aifactory.provider.aws.network_world import DNS, main_vpc
@@ -75,6 +76,8 @@ class Network(Owned[NetworkInputs, NetworkOutputs]):
         world = network_world.read(work.api, news.token, known)
         vpc = main_vpc(world, known)
         here = world.of(vpc.id) if vpc else world
+        if work.outs is None and vpc is None:
+            _refuse_other(work.api, news.region, work.tags)
         if work.outs is not None:
             for line in drift(here, news) if vpc else (f"vpc_id: {known or 'none'} is gone → another one",):
                 work.api.ctx.log(str(line))
@@ -102,6 +105,16 @@ class Network(Owned[NetworkInputs, NetworkOutputs]):
             raise Refused(
                 f"network {self.id_of(olds)} still has something in it: {inside}; remove that and destroy again"
             ) from error
+
+
+def _refuse_other(api: Api, region: str, mine: Mapping[str, str]) -> None:
+    """A VPC has no name that only one may have: the region's network of another deployment is looked for by its tags.
+
+    Whoever has lost the deployment's id would make a second one beside it. Raises Refused, with the holder.
+    """
+    asked = tags.filters({tags.REGION: region, tags.PART: VPC})
+    for vpc in api.pages("ec2", "DescribeVpcs", "Vpcs", Filters=asked):
+        owned.claim(f"network {vpc['VpcId']} of region {region}", tags.read(vpc.get("Tags")), mine)
 
 
 def _not_asked(olds: NetworkInputs) -> list[str]:

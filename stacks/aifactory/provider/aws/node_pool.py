@@ -161,6 +161,7 @@ class _Converge:
         gang, wanted = self.gang, range(len(self.news.nodes))
         gang.look()
         gang.resolve(wanted=True)
+        self._say_drift()
         if gang.surplus:
             self.ctx.log(
                 f"ended, for they are nodes of no place in the pool: {_listed(one.id for one in gang.surplus)}"
@@ -174,6 +175,22 @@ class _Converge:
                 return [self._short(short)]
         reasons = self.arrival.wait(i for i in wanted if i not in stale and not self.arrival.is_ready(i))
         return self._told(reasons) if reasons or not stale else self._roll(stale)
+
+    def _say_drift(self) -> None:
+        """What the state knows and the world has no longer, or not as it was; all of it is mended from here on."""
+        place = {node.name: i for i, node in enumerate(self.news.nodes)}
+        here = {one.id: one for one in self.gang.nodes.values()}
+        lines = []
+        for host in self.gang.hosts.values():
+            one = here.get(host.id)
+            if host.name in place and (one is None or one.state != "running"):
+                lines.append(
+                    f"hosts[{place[host.name]}]: {host.name} ({host.id}) {one.state if one else 'gone'} → running"
+                )
+        for line in lines[:REASONS]:
+            self.ctx.log(line)
+        if len(lines) > REASONS:
+            self.ctx.log(f"and {len(lines) - REASONS} more nodes")
 
     def _roll(self, stale: list[int]) -> list[str]:
         """Replaces nodes: one, then one in ROLL_SHARE at a time. What was given back is waited for."""
