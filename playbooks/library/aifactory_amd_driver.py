@@ -301,7 +301,7 @@ class Node:
         names = [*headers(self.distro, self.boot), *PACKAGES]
         have = self.installed(names)
         for one in self.repositories:
-            if files := one.have(self.check, self.run, self.root):
+            if files := one.have(self.check, self.run, self.root, fresh=not self.has_all(have, names)):
                 self.actions.append(f"trust {one.url} ({', '.join(files)})")
         if self.distro.family == "apt":
             hosts = sorted({re.sub(r"^[a-z]+://|[:/].*$", "", one.root) for one in self.repositories})

@@ -172,7 +172,7 @@ class Node:
             self._file(PREFERENCES_FILE, wanted.preferences_text(self.plan["branch"], self.version))
 
     def _trust(self):
-        if files := self.repository.have(self.check, self.run, self.root):
+        if files := self.repository.have(self.check, self.run, self.root, fresh=True):
             self.actions.append(f"trust {self.repository.url} ({', '.join(files)})")
 
     def _tell(self, have, names):

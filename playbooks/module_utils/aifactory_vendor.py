@@ -148,10 +148,12 @@ class Repository:
         wanted[self.source] = self.source_text().encode()
         return wanted
 
-    def have(self, check, run, root="/"):
+    def have(self, check, run, root="/", fresh=False):
         """Has key and source in place and the package lists of this repository read. Returns the changed paths.
 
-        Needs no network where everything is in place. Raises Refused when the key is another one, when it cannot be
+        `fresh`: packages are about to be taken from it, so the lists are read anew; old ones name what is gone.
+
+        Needs no network where everything is in place and nobody asks for fresh lists. Raises Refused when the key is another one, when it cannot be
         fetched, when somebody else's file names the same repository, or when the repository does not answer; then
         the files are as they were before.
         """
@@ -166,7 +168,7 @@ class Repository:
             return changed
         for path in changed:
             write(root + path, self.files(key)[path])
-        if changed or not self.lists(root):
+        if changed or fresh or not self.lists(root):
             try:
                 self.refresh(run)
             except Refused:

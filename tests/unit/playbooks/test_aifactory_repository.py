@@ -267,6 +267,19 @@ def test_foreign_source_of_the_same_repository_is_named(keys: dict[str, tuple[st
     assert repository("http://x", keys["vendor"][0]).others(str(root)) == []
 
 
+def test_lists_are_read_anew_where_packages_are_about_to_be_taken(
+    site: tuple[str, Path], keys: dict[str, tuple[str, bytes]], root: Path
+) -> None:
+    serve_key(site[1], keys["vendor"][0], keys["vendor"][1])
+    made, apt = repository(site[0], keys["vendor"][0]), answers(root)
+    made.have(False, apt, str(root))
+    first = len(apt.calls)  # type: ignore[attr-defined]
+    made.have(False, apt, str(root))
+    assert len(apt.calls) == first  # type: ignore[attr-defined]
+    made.have(False, apt, str(root), fresh=True)
+    assert len(apt.calls) == first + 1  # type: ignore[attr-defined]
+
+
 def test_the_node_itself_is_the_root_whatever_folder_a_module_runs_in(
     keys: dict[str, tuple[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
