@@ -154,8 +154,8 @@ class Repository:
         `fresh`: packages are about to be taken from it, so the lists are read anew; old ones name what is gone.
 
         Needs no network where everything is in place and nobody asks for fresh lists. Raises Refused when the key is
-        another one, when it cannot be fetched, when somebody else's file names the same repository, or when the repository does not answer; then
-        the files are as they were before.
+        another one, when it cannot be fetched, when somebody else's file names the same repository, or when the
+        repository does not answer; then the files are as they were before.
         """
         if found := self.problems() + self.others(root):
             raise Refused("; ".join(found))
