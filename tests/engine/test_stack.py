@@ -82,6 +82,22 @@ def test_unchanged_up_takes_one_export_and_one_up(project: Project, monkeypatch:
     assert time.monotonic() - began < 15, "generous: a busy machine runs this too"
 
 
+def test_disk_of_the_state_is_full_and_nothing_is_begun(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.want({"a": {}})
+    real = shutil.disk_usage
+
+    def full(path: object) -> object:
+        return real("/")._replace(free=(1 << 20)) if str(path).startswith(str(project.home)) else real(str(path))
+
+    with monkeypatch.context() as here:
+        here.setattr(shutil, "disk_usage", full)
+        with pytest.raises(ProblemError, match=r"ENG-013.*\n.*No space left on device") as caught:
+            project.stack.up()
+    assert caught.value.code == Exit.PREFLIGHT
+    assert project.made() == {}
+    assert project.stack.up().ok
+
+
 def test_preview_says_what_would_change_and_changes_nothing(project: Project) -> None:
     project.want({"a": {"size": 1}})
     project.stack.up()

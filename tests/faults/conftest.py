@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,6 @@ from aifactory.toolchain import locate
 
 from tests.emulator import Emulator, emulator, emulator_process
 from tests.faults import ledger
-from tests.faults.plugin import CLASSES
 from tests.faults.stage import Stage
 
 __all__ = ["emulator", "emulator_process"]
@@ -35,12 +33,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(out)]
 
 
-def _built() -> None:
-    missing = [name for name in CLASSES.values() if importlib.util.find_spec(name.partition(":")[0]) is None]
-    if missing:
-        pytest.skip(f"resources that do not exist yet: {', '.join(missing)}")
-
-
 @pytest.fixture
 def notes() -> ledger.Notes:
     return ledger.Notes()
@@ -50,7 +42,6 @@ def notes() -> ledger.Notes:
 def stage(emulator: Emulator, tmp_path: Path) -> Iterator[Stage]:
     if locate.on_path() is None and locate.in_cache() is None:
         pytest.skip("the engine is not built yet: make setup")
-    _built()
     made = Stage(tmp_path, emulator)
     yield made
     made.stop()
@@ -59,7 +50,6 @@ def stage(emulator: Emulator, tmp_path: Path) -> Iterator[Stage]:
 @pytest.fixture
 def here(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emulator:
     """The emulator for resources that run in this process, with a home and clients of their own."""
-    _built()
     monkeypatch.setenv("AIFACTORY_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(clients, "_clients", {})
     return emulator

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aifactory.provider.aws import tokens
+from aifactory.provider import tokens
 
 from tests.emulator import ACCOUNT, IMAGE, Emulator
 
@@ -52,25 +52,25 @@ def resources(
     bucket = f"{name}-artifacts-{ACCOUNT}"
     made = [
         resource(
-            tokens.NETWORK, "network", **common, cidr="10.0.0.0/16", subnets=subnets, nat=True,
+            tokens.AWS_NETWORK, "network", **common, cidr="10.0.0.0/16", subnets=subnets, nat=True,
             gateway_endpoints=["s3"], interface_endpoints=[], egress_ports=[443], api_port=443,
             api_from=["10.9.0.0/16"], ssh_from=[], lustre=file_system, flow_log_bucket_arn="",
         ),
         resource(
-            tokens.KEY, "key", **common, alias=f"alias/aifactory-{name}", description="data", custody="provider",
+            tokens.AWS_KEY, "key", **common, alias=f"alias/aifactory-{name}", description="data", custody="provider",
             deletion_window_days=7,
         ),
         resource(
-            tokens.BUCKET, "artifacts", **common, bucket=bucket, key_arn=of("key", "key_arn"), retention_days=None,
+            tokens.AWS_BUCKET, "artifacts", **common, bucket=bucket, key_arn=of("key", "key_arn"), retention_days=None,
             location=cloud_region,
         ),
         resource(
-            tokens.IDENTITY, "identity", **common, name=f"aifactory-{name}-node",
+            tokens.AWS_IDENTITY, "identity", **common, name=f"aifactory-{name}-node",
             bucket_arns=[of("artifacts", "arn")], key_arn=of("key", "key_arn"),
         ),
-        resource(tokens.PLACEMENT_GROUP, "group", **common, name=f"{name}-train", strategy="cluster"),
+        resource(tokens.AWS_PLACEMENT_GROUP, "group", **common, name=f"{name}-train", strategy="cluster"),
         resource(
-            tokens.LAUNCH_TEMPLATE, "template", **common, name=f"{name}-train", image=IMAGE, instance_type=SHAPE,
+            tokens.AWS_LAUNCH_TEMPLATE, "template", **common, name=f"{name}-train", image=IMAGE, instance_type=SHAPE,
             efa_cards=CARDS, subnet_id=of("network", "subnet_ids", "nodes-a"),
             security_groups=[of("network", "node_group")], instance_profile=of("identity", "instance_profile"),
             key_arn=of("key", "key_arn"), root_volume_gib=200, data_volume_gib=500,
@@ -78,7 +78,7 @@ def resources(
             capacity_kind="on_demand", capacity_id="",
         ),
         resource(
-            tokens.NODE_POOL, "train", **{
+            tokens.AWS_NODE_POOL, "train", **{
                 **common, "pool": "train", "shape": SHAPE, "user": "ubuntu",
                 "template_id": of("template", "template_id"), "template_version": of("template", "template_version"),
                 "subnet_id": of("network", "subnet_ids", "nodes-a"), "zone": zone, "nodes": gang(nodes),
@@ -89,7 +89,7 @@ def resources(
     if file_system:
         made.append(
             resource(
-                tokens.FILE_SYSTEM, "scratch", **common, name=f"{name}-scratch", capacity_gib=1200,
+                tokens.AWS_FILE_SYSTEM, "scratch", **common, name=f"{name}-scratch", capacity_gib=1200,
                 throughput_mb_s_per_tib=125, subnet_id=of("network", "subnet_ids", "nodes-a"),
                 security_group=of("network", "node_group"), key_arn=of("key", "key_arn"),
                 bucket=of("artifacts", "bucket"), delete_data=True,
@@ -98,7 +98,7 @@ def resources(
     if door:
         made.append(
             resource(
-                tokens.DOOR, "door", **common, name=f"{name}-door", vpc_id=of("network", "vpc_id"),
+                tokens.AWS_DOOR, "door", **common, name=f"{name}-door", vpc_id=of("network", "vpc_id"),
                 subnet_ids=[of("network", "subnet_ids", "door")], port=443, targets=of("train", "hosts", "*.id"),
                 target_port=443, internal=False,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from aifactory.components.resources import Keys
 from aifactory.plan.model import AwsDoorPlan, AwsPlan, AwsPoolPlan, CloudPlan, PoolPlan, RegionPlan
 from aifactory.plan.nodes import DOOR_PORT
 from aifactory.provider import tokens
+from aifactory.provider.aws.cloud import CloudInput
 
 Hosts = Output[Sequence[Mapping[str, Any]]]
 
@@ -186,16 +188,8 @@ class AwsGround(pulumi.ComponentResource):
 
 def cloud(plan: CloudPlan) -> dict[str, Any]:
     """The nested input of every resource of the cloud."""
-    return {
-        "key": plan.key,
-        "region": plan.region,
-        "account": plan.account,
-        "endpoints": dict(plan.endpoints),
-        "off_region": list(plan.off_region),
-        "profile": plan.profile or "",
-        "env_prefix": plan.env_prefix or "",
-        "role_arn": plan.role_arn or "",
-    }
+    found = dataclasses.asdict(CloudInput.of(plan))
+    return {**found, "off_region": list(plan.off_region)}
 
 
 def unchangeable(pool: AwsPoolPlan) -> str:

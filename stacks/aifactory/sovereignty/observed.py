@@ -34,13 +34,11 @@ def facts(spec: Region, plan: RegionPlan, outputs: Outputs) -> Facts:
     there = list(outputs)
     known = {kind: [o for k, o in there if k == f"aifactory:aws:{kind}"] for kind in ("Bucket", "Key", "NodePool")}
     resources = before.resources
+    storage = {made.bucket: made.name for made in plan.aws.buckets} if plan.aws else {}
     for bucket in known["Bucket"]:
-        where = card.country_of(str(bucket.get("location"))) if card else None
-        resources = tuple(
-            replace(r, where=Fact(where, "observed")) if str(bucket.get("bucket", "")).find(r.name) >= 0
-            and r.kind == "storage" else r
-            for r in resources
-        )  # fmt: skip
+        name = storage.get(str(bucket.get("bucket")))
+        where = Fact(card.country_of(str(bucket.get("location"))) if card else None, "observed")
+        resources = tuple(replace(r, where=where) if (r.kind, r.name) == ("storage", name) else r for r in resources)
     for key in known["Key"]:
         custody = Fact(CUSTODY.get(str(key.get("origin"))), "observed")
         resources = tuple(replace(r, key=custody) if r.key.value == "1" else r for r in resources)

@@ -231,8 +231,11 @@ def test_dead_node_is_named_by_the_diff_and_only_it_is_made_again(ground: Ground
     assert diff is not None
     assert diff.output_updates == ("hosts[1]", "hosts[3]")
     assert [host is UNKNOWN for host in planned.hosts] == [False, True, False, True, False]
+    engine.lines.log.clear()
     made = engine.up(ground.values(5))
     after = ground.ids()
+    told = [f"hosts[{i}]: {name(i)} ({before[name(i)]}) gone → running" for i in (1, 3)]
+    assert engine.lines.log == told
     assert {n for n in after if after[n] != before[n]} == {name(1), name(3)}
     assert {host.name: host.id for host in made.outputs.hosts} == after
 
@@ -244,7 +247,10 @@ def test_stopped_node_is_started_and_keeps_its_id(ground: Ground) -> None:
     diff, _ = engine.preview(ground.values(2))
     assert diff is not None
     assert diff.output_updates == ("hosts[1]",)
+    engine.lines.log.clear()
     again = engine.up(ground.values(2))
+    (told,) = engine.lines.log
+    assert told == f"hosts[1]: {name(1)} ({made.outputs.hosts[1].id}) stopped → running"
     assert [host.id for host in again.outputs.hosts] == [host.id for host in made.outputs.hosts]
     assert {one["State"]["Name"] for one in ground.instances()} == {"running"}
 

@@ -27,7 +27,10 @@ S3 = {
     "ListObjectsV2": ("s3:ListBucket",),
 }
 """S3's operations whose permission has another name. Source: Service Authorization Reference, Amazon S3, 2026-11."""
-PREFLIGHT = {"iam:SimulatePrincipalPolicy", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeCapacityReservations"}
+PREFLIGHT = {
+    "iam:SimulatePrincipalPolicy", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes",
+    "ec2:DescribeCapacityReservations",
+}  # fmt: skip
 """Asked by preflight itself: denied, it says so."""
 UNCALLED = {
     "iam:PassRole", "iam:CreateServiceLinkedRole", "kms:CreateGrant", "ec2:CreateTags", "s3:TagResource",

@@ -124,16 +124,29 @@ def test_read_that_is_denied_is_no_yes(emulator: Emulator, planned: Planned) -> 
     assert any("What DescribeImages would answer is unknown" in p.message for p in problems)
 
 
-def test_names_of_somebody_else_are_refused(emulator: Emulator, planned: Planned) -> None:
+def test_names_of_somebody_else_are_refused_at_their_place_in_the_file(emulator: Emulator, planned: Planned) -> None:
     plan = planned()
     assert plan.aws is not None
+    bucket = plan.aws.buckets[0]
     emulator.boto("s3").create_bucket(
-        Bucket=plan.aws.buckets[0].bucket, CreateBucketConfiguration={"LocationConstraint": "eusc-de-east-1"}
+        Bucket=bucket.bucket, CreateBucketConfiguration={"LocationConstraint": "eusc-de-east-1"}
     )
     emulator.boto("iam").create_role(RoleName=plan.aws.role, AssumeRolePolicyDocument="{}")
-    assert [p.message.split(" exists")[0] for p in found(plan, "another")["PRE-209"]] == [
-        f"The bucket {plan.aws.buckets[0].bucket}", f"The role {plan.aws.role}",
-    ]  # fmt: skip
+    kms = emulator.boto("kms")
+    kms.create_alias(AliasName=plan.aws.key_alias, TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
+    place = [storage.name for storage in plan.storage].index(bucket.name)
+    assert place > 0
+    assert {p.message.split(" exists")[0]: p.path for p in found(plan, "another")["PRE-209"]} == {
+        f"The bucket {bucket.bucket}": f"storage[{place}].name",
+        f"The alias {plan.aws.key_alias}": "name",
+        f"The role {plan.aws.role}": "name",
+    }
+
+
+def test_image_of_another_architecture_is_refused(emulator: Emulator, planned: Planned) -> None:
+    emulator.image("ami-0aaaaaaaaaaaaaaaa", architecture="arm64")
+    told = {p.path: p.message for p in found(planned(image="ami-0aaaaaaaaaaaaaaaa"))["PRE-206"]}
+    assert told["pools[0].image"] == f"Image ami-0aaaaaaaaaaaaaaaa is for arm64; {SHAPE} runs x86_64."
 
 
 def test_wrong_account_is_told_before_anything_else_is_asked(emulator: Emulator, planned: Planned) -> None:

@@ -134,8 +134,9 @@ def test_problem_has_place_rule_level_and_way_out(tmp_path: Path) -> None:
 # -- what is there
 
 
+BUCKET = "eu-sovereign-artifacts-123456789012"
 OUTPUTS: list[tuple[str, dict[str, Any]]] = [
-    ("aifactory:aws:Bucket", {"bucket": "eu-sovereign-artifacts-123456789012", "location": "eusc-de-east-1",
+    ("aifactory:aws:Bucket", {"bucket": BUCKET, "location": "eusc-de-east-1",
                               "arn": "arn:aws-eusc:s3:::eu-sovereign-artifacts-123456789012"}),
     ("aifactory:aws:Key", {"origin": "AWS_KMS", "key_arn": "arn:aws-eusc:kms:eusc-de-east-1:123456789012:key/k"}),
     ("aifactory:aws:NodePool", {"hosts": [{"pool": "train", "zone": "eusc-de-east-1a"}]}),
@@ -159,7 +160,7 @@ KEY_ARN = "arn:{}:kms:{}:{}:key/k"
 @pytest.mark.parametrize(
     ("rule", "changed", "text"),
     [
-        ("LOC-04", ("Bucket", {"bucket": "x-artifacts-1", "location": "us-east-1"}), "artifacts: nobody knows"),
+        ("LOC-04", ("Bucket", {"bucket": BUCKET, "location": "us-east-1"}), "artifacts: nobody knows"),
         ("LOC-01", ("NodePool", {"hosts": [{"pool": "train", "zone": "us-east-1a"}]}), "train: nobody knows"),
         ("LOC-02", ("Key", {"key_arn": KEY_ARN.format("aws", "us-east-1", "123456789012")}), "eu-sovereign: "),
         ("LOC-02", ("Key", {"key_arn": KEY_ARN.format("aws-eusc", "eusc-de-east-1", "999999999999")}), "eu"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aifactory.provider.aws import owned, tags, tokens
+from aifactory.provider import tokens
+from aifactory.provider.aws import owned, tags
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.bucket_api import BucketApi, Wanted
 from aifactory.provider.aws.cloud import CloudInput
@@ -40,7 +41,7 @@ class BucketOutputs:
 class Bucket(Owned[BucketInputs, BucketOutputs]):
     """A bucket and its settings. Its delete refuses while anything is in it."""
 
-    token = tokens.BUCKET
+    token = tokens.AWS_BUCKET
     Inputs = BucketInputs
     Outputs = BucketOutputs
     name_stays = True

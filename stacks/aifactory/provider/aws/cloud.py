@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aifactory import catalog
+from aifactory.plan.model import CloudPlan
 from aifactory.provider.resource import prop
 
 
@@ -27,6 +28,20 @@ class CloudInput:
     profile: str = prop("", doc="Named profile of the credentials file.")
     env_prefix: str = prop("", doc="Prefix of the environment variables that hold the keys.")
     role_arn: str = prop("", doc="Role to assume with a web identity.")
+
+    @classmethod
+    def of(cls, plan: CloudPlan) -> CloudInput:
+        """The plan's cloud; what it has none of is empty here."""
+        return cls(
+            key=plan.key,
+            region=plan.region,
+            account=plan.account,
+            endpoints=dict(plan.endpoints),
+            off_region=plan.off_region,
+            profile=plan.profile or "",
+            env_prefix=plan.env_prefix or "",
+            role_arn=plan.role_arn or "",
+        )
 
     @property
     def card(self) -> catalog.Cloud:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aifactory.provider.aws import door_api, owned, tags, tokens
+from aifactory.provider import tokens
+from aifactory.provider.aws import door_api, owned, tags
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.cloud import CloudInput
 from aifactory.provider.aws.door_api import SERVICE, Balancer, Listener, Target, TargetGroup
@@ -53,7 +54,7 @@ class DoorOutputs:
 class Door(Owned[DoorInputs, DoorOutputs]):
     """Create waits until the balancer is active, some minutes. A diff costs four reads."""
 
-    token = tokens.DOOR
+    token = tokens.AWS_DOOR
     Inputs = DoorInputs
     Outputs = DoorOutputs
     name_stays = True

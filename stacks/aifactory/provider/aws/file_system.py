@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aifactory.provider import tokens
 from aifactory.provider.aws import file_system_api as fsx
-from aifactory.provider.aws import owned, tags, tokens
+from aifactory.provider.aws import owned, tags
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.cloud import CloudInput
 from aifactory.provider.aws.file_system_api import FileSystem as Found
@@ -44,7 +45,7 @@ class FileSystemOutputs:
 class FileSystem(Owned[FileSystemInputs, FileSystemOutputs]):
     """Made in some ten minutes, grown in some more. Its delete refuses unless the spec says that files may go."""
 
-    token = tokens.FILE_SYSTEM
+    token = tokens.AWS_FILE_SYSTEM
     Inputs = FileSystemInputs
     Outputs = FileSystemOutputs
 

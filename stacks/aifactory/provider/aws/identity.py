@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from aifactory.provider.aws import owned, policies, tags, tokens
+from aifactory.provider import tokens
+from aifactory.provider.aws import owned, policies, tags
 from aifactory.provider.aws.api import VISIBLE_S, Api
 from aifactory.provider.aws.cloud import CloudInput
 from aifactory.provider.aws.identity_api import Found, IdentityApi
@@ -35,7 +36,7 @@ class IdentityOutputs:
 class Identity(Owned[IdentityInputs, IdentityOutputs]):
     """A role that instances alone can be, with one policy, and its instance profile."""
 
-    token = tokens.IDENTITY
+    token = tokens.AWS_IDENTITY
     Inputs = IdentityInputs
     Outputs = IdentityOutputs
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from aifactory.provider.aws import key_api, owned, tags, tokens
+from aifactory.provider import tokens
+from aifactory.provider.aws import key_api, owned, tags
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.cloud import CloudInput
 from aifactory.provider.aws.key_api import Key as Found
@@ -43,7 +44,7 @@ class KeyOutputs:
 class Key(Owned[KeyInputs, KeyOutputs]):
     """A key and its alias. It is never deleted at once: its delete can be taken back for some weeks."""
 
-    token = tokens.KEY
+    token = tokens.AWS_KEY
     Inputs = KeyInputs
     Outputs = KeyOutputs
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aifactory import catalog, naming
-from aifactory.provider.aws import boot, capacity, owned, tags, tokens
+from aifactory.provider import tokens
+from aifactory.provider.aws import boot, capacity, owned, tags
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.boot import Boot
 from aifactory.provider.aws.capacity import RESERVED, CapacityKind
@@ -63,7 +64,7 @@ class LaunchTemplateOutputs:
 class LaunchTemplate(Owned[LaunchTemplateInputs, LaunchTemplateOutputs]):
     """One object with versions. Create and update read the image once: its root device has a name of its own."""
 
-    token = tokens.LAUNCH_TEMPLATE
+    token = tokens.AWS_LAUNCH_TEMPLATE
     Inputs = LaunchTemplateInputs
     Outputs = LaunchTemplateOutputs
     name_stays = True

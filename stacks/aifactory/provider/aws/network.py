@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from aifactory import naming
-from aifactory.provider.aws import network_checks, network_world, owned, tags, tokens
+from aifactory.provider import tokens
+from aifactory.provider.aws import network_checks, network_world, owned, tags
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.failures import CloudError
 from aifactory.provider.aws.network_api import Site
@@ -26,7 +27,7 @@ class Network(Owned[NetworkInputs, NetworkOutputs]):
     A diff reads the world in ten requests at most.
     """
 
-    token = tokens.NETWORK
+    token = tokens.AWS_NETWORK
     Inputs = NetworkInputs
     Outputs = NetworkOutputs
 

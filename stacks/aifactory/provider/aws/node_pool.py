@@ -13,8 +13,8 @@ from typing import Any
 
 from aifactory import naming
 from aifactory.hosts.fleet import FleetHost
-from aifactory.provider import identity
-from aifactory.provider.aws import boot, pool_types, tokens
+from aifactory.provider import identity, tokens
+from aifactory.provider.aws import boot, pool_types
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.arrival import Arrival
 from aifactory.provider.aws.capacity import RESERVED
@@ -33,7 +33,7 @@ REASONS = 12
 class NodePool(Resource[NodePoolInputs, NodePoolOutputs]):
     """Create and update block until every node is ready, `ready_timeout_s` at most for those that are not."""
 
-    token = tokens.NODE_POOL
+    token = tokens.AWS_NODE_POOL
     Inputs = NodePoolInputs
     Outputs = NodePoolOutputs
 

@@ -39,7 +39,7 @@ ALWAYS: Mapping[str, tuple[str, ...]] = {
         "ec2:GetConsoleOutput", "ec2:CreateLaunchTemplate",
         "ec2:CreateLaunchTemplateVersion", "ec2:DeleteLaunchTemplate",
         "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeImages",
-        "ec2:DescribeInstanceTypeOfferings",
+        "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes",
     ),
 }  # fmt: skip
 """Asked by every region of a cloud."""

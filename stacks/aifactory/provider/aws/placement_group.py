@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aifactory.provider.aws import owned, tags, tokens
+from aifactory.provider import tokens
+from aifactory.provider.aws import owned, tags
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.cloud import CloudInput
 from aifactory.provider.aws.failures import CloudError
@@ -36,7 +37,7 @@ class PlacementGroupOutputs:
 class PlacementGroup(Owned[PlacementGroupInputs, PlacementGroupOutputs]):
     """One object, made by one call. Its delete waits for the last node to be gone."""
 
-    token = tokens.PLACEMENT_GROUP
+    token = tokens.AWS_PLACEMENT_GROUP
     Inputs = PlacementGroupInputs
     Outputs = PlacementGroupOutputs
     name_stays = True

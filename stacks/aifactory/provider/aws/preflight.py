@@ -16,7 +16,7 @@ from typing import Any
 from aifactory import catalog
 from aifactory.errors import Problem
 from aifactory.naming import LABEL
-from aifactory.plan.model import AwsPoolPlan, CloudPlan, PoolPlan, RegionPlan
+from aifactory.plan.model import AwsPoolPlan, PoolPlan, RegionPlan
 from aifactory.provider.aws import permissions, tags
 from aifactory.provider.aws.api import Api
 from aifactory.provider.aws.cloud import CloudInput
@@ -32,25 +32,11 @@ FAMILY = re.compile(r"[a-z]+")
 Found = Iterator[Problem]
 
 
-def cloud_input(cloud: CloudPlan) -> CloudInput:
-    """The plan's cloud as the resources' input."""
-    return CloudInput(
-        key=cloud.key,
-        region=cloud.region,
-        account=cloud.account,
-        endpoints=dict(cloud.endpoints),
-        off_region=cloud.off_region,
-        profile=cloud.profile or "",
-        env_prefix=cloud.env_prefix or "",
-        role_arn=cloud.role_arn or "",
-    )
-
-
 def check(plan: RegionPlan, deployment: str | None) -> list[Problem]:
     """Everything in the way, as far as the API tells. `deployment` is None before the first `up`."""
     if plan.aws is None:
         return []
-    api = Api(_context(deployment), cloud_input(plan.aws.cloud), patience_s=PATIENCE_S)
+    api = Api(_context(deployment), CloudInput.of(plan.aws.cloud), patience_s=PATIENCE_S)
     try:
         who = str(api.call("sts", "GetCallerIdentity")["Arn"])
         api.clients.check_account(who.split(":")[4])
@@ -231,22 +217,30 @@ def _ours(api: Api, pool: PoolPlan, deployment: str | None) -> int:
 
 
 def _images(api: Api, plan: RegionPlan) -> Found:
-    wanted: dict[str, list[tuple[str, PoolPlan]]] = {}
-    for path, pool, made in _pools(plan):
-        if made.image.value:
-            wanted.setdefault(made.image.value, []).append((path, pool))
+    wanted = [(path, made.image.value, made.instance_type) for path, _, made in _pools(plan) if made.image.value]
     if not wanted:
         return
-    rows = api.call("ec2", "DescribeImages", Filters=[{"Name": "image-id", "Values": sorted(wanted)}])["Images"]
+    ids = sorted({image for _, image, _ in wanted})
+    rows = api.call("ec2", "DescribeImages", Filters=[{"Name": "image-id", "Values": ids}])["Images"]
     found = {str(row["ImageId"]): row for row in rows}
-    for image, users in sorted(wanted.items()):
-        for path, _ in users:
-            where = f"{path}.image"
-            if image not in found:
-                text = f"There is no image {image} in {api.cloud.region} for this account."
-                yield Problem("PRE-206", text, path=where, fix="the id of an image of this region")
-            elif found[image].get("State") != "available":
-                yield Problem("PRE-206", f"Image {image} is {found[image].get('State')}.", path=where)
+    runs = _architectures(api, sorted({kind for _, _, kind in wanted}))
+    for path, image, kind in wanted:
+        where, row = f"{path}.image", found.get(image)
+        if row is None:
+            text = f"There is no image {image} in {api.cloud.region} for this account."
+            yield Problem("PRE-206", text, path=where, fix="the id of an image of this region")
+        elif row.get("State") != "available":
+            yield Problem("PRE-206", f"Image {image} is {row.get('State')}.", path=where)
+        elif kind in runs and row.get("Architecture") not in runs[kind]:
+            text = f"Image {image} is for {row.get('Architecture')}; {kind} runs {', '.join(sorted(runs[kind]))}."
+            yield Problem("PRE-206", text, path=where, fix="an image of that architecture")
+
+
+def _architectures(api: Api, kinds: list[str]) -> dict[str, frozenset[str]]:
+    """Instance type → architectures that it runs. One that the cloud does not know is told by what zones offer."""
+    asked = [{"Name": "instance-type", "Values": kinds}]
+    rows = api.pages("ec2", "DescribeInstanceTypes", "InstanceTypes", Filters=asked)
+    return {str(row["InstanceType"]): frozenset(row["ProcessorInfo"]["SupportedArchitectures"]) for row in rows}
 
 
 def _permissions(api: Api, plan: RegionPlan, who: str) -> Found:
@@ -264,7 +258,7 @@ def _permissions(api: Api, plan: RegionPlan, who: str) -> Found:
             "PRE-208",
             f"{who} lacks {len(denied)} of {len(actions)} permissions: {', '.join(sorted(denied))}.",
             path="provider.credentials",
-            fix="allow all of them; the whole list: aifactory preflight REGION --json",
+            fix="allow all of them to the credentials of provider.credentials",
         )
 
 
@@ -277,9 +271,12 @@ def _principal(who: str) -> str:
 def _names(api: Api, plan: RegionPlan, deployment: str | None) -> Found:
     """Names that only one may have: buckets (in the whole partition), the role, the key's alias."""
     assert plan.aws is not None  # noqa: S101
-    for place, bucket in enumerate(plan.aws.buckets):
+    places = {storage.name: i for i, storage in enumerate(plan.storage)}
+    for bucket in plan.aws.buckets:
         if not _free_bucket(api, bucket.bucket, deployment):
-            yield _taken("bucket", bucket.bucket, f"storage[{place}].name")
+            yield _taken("bucket", bucket.bucket, f"storage[{places[bucket.name]}].name")
+    if not _free_alias(api, plan.aws.key_alias, deployment):
+        yield _taken("alias", plan.aws.key_alias, "name")
     try:
         role = api.call("iam", "GetRole", RoleName=plan.aws.role)["Role"]
     except CloudError as error:
@@ -300,6 +297,17 @@ def _free_bucket(api: Api, name: str, deployment: str | None) -> bool:
             raise
         return False
     return bool(deployment) and tags.read(found).get(tags.DEPLOYMENT) == deployment
+
+
+def _free_alias(api: Api, alias: str, deployment: str | None) -> bool:
+    try:
+        key = api.call("kms", "DescribeKey", KeyId=alias)["KeyMetadata"]["KeyId"]
+    except CloudError as error:
+        if error.kind != "absent":
+            raise
+        return True
+    found = tags.read(api.call("kms", "ListResourceTags", KeyId=key)["Tags"], "TagKey", "TagValue")
+    return bool(deployment) and found.get(tags.DEPLOYMENT) == deployment
 
 
 def _taken(what: str, name: str, path: str) -> Problem:
